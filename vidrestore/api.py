@@ -1,0 +1,45 @@
+"""The names a plugin may import. Nothing else of vidrestore is promised to plugins.
+
+Names bound to torch are resolved on first use, so that a plugin's option table stays light.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from vidrestore.errors import InputMediaError, ResourceError, RunError, UsageError, VidrestoreError
+from vidrestore.hooks import Blender, Context, Detector, Restorer, Smoother, Tracker
+from vidrestore.types import FaceBatch, Faces, Frame, Latent, Layout, Scene
+
+if TYPE_CHECKING:
+    from vidrestore.weights.store import weights_path
+
+_LAZY = {"weights_path": "vidrestore.weights.store"}
+
+__all__ = [
+    "Blender",
+    "Context",
+    "Detector",
+    "FaceBatch",
+    "Faces",
+    "Frame",
+    "InputMediaError",
+    "Latent",
+    "Layout",
+    "ResourceError",
+    "Restorer",
+    "RunError",
+    "Scene",
+    "Smoother",
+    "Tracker",
+    "UsageError",
+    "VidrestoreError",
+    "weights_path",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(import_module(_LAZY[name]), name)
+    raise AttributeError(f"vidrestore.api has no name '{name}'")

@@ -1,0 +1,169 @@
+"""What a plugin is: one Protocol a kind. A plugin is a class with ``Options`` and one or two methods.
+
+Every plugin is made by ``cls(options)``, cheaply: no weights, no device. Those that work on a device get
+``open(device)`` before their first use. The engine chooses device, batch and seed; a plugin draws no random
+number of its own.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterator, MutableMapping
+    from pathlib import Path
+
+    import numpy as np
+    import torch
+    from numpy.typing import NDArray
+    from pydantic import BaseModel
+    from torch import Tensor
+
+    from vidrestore.notes import Notes
+    from vidrestore.types import FaceBatch, Faces, Frame, Latent
+
+
+@runtime_checkable
+class Plugin(Protocol):
+    """What all kinds share."""
+
+    Options: ClassVar[type[BaseModel]]
+
+    def __init__(self, options: Any) -> None: ...
+
+
+@runtime_checkable
+class Detector(Plugin, Protocol):
+    """Finds faces."""
+
+    side: int  # longest side in px of the pictures it wants; larger frames are shrunk to it
+    every: int  # frames from one detection to the next; tracks are interpolated between
+
+    def open(self, device: torch.device) -> None: ...
+
+    def detect(self, images: Tensor) -> list[Faces]:
+        """uint8 RGB [b, h, w, 3] on the device, upright -> b Faces in pixels of these pictures."""
+        ...
+
+
+@runtime_checkable
+class Tracker(Plugin, Protocol):
+    """Gives the same face the same number from frame to frame."""
+
+    def update(self, faces: Faces) -> Faces:
+        """The next frame's faces -> those that belong to a track, with ``tracks`` filled (ids rise from 0
+        after each reset). Called for frames on which the detector ran."""
+        ...
+
+    def reset(self) -> None: ...
+
+    def state(self) -> Any:
+        """All memory as plain data (numbers, lists, dicts, arrays)."""
+        ...
+
+    def restore_state(self, state: Any) -> None: ...
+
+
+class Context(Protocol):
+    """What the engine offers a restorer for one batch of faces."""
+
+    device: torch.device
+
+    def noise(self, name: str, shape: tuple[int, ...], *, fixed: bool = True) -> Tensor:
+        """Unit Gaussian f32 [n, *shape] on the device, constant over a track (``fixed``) or drawn a frame."""
+        ...
+
+    def once(self, name: str, fn: Callable[[Tensor], Tensor]) -> Tensor:
+        """Per-track constants [n, ...]. ``fn`` gets rows (i64 [m]: the first face of each track that has no
+        value yet) and gives [m, ...]; kept for the track's life."""
+        ...
+
+    def carry(self, name: str) -> MutableMapping[int, Tensor]:
+        """What a step remembers from window to window: track id -> tensor."""
+        ...
+
+
+@runtime_checkable
+class Restorer(Plugin, Protocol):
+    """Restores aligned faces."""
+
+    size: int  # side S of the crops it wants
+    latents: tuple[str, ...]  # names it will yield, in order
+
+    def open(self, device: torch.device) -> None: ...
+
+    def restore(self, faces: FaceBatch, ctx: Context) -> Generator[Latent, Tensor, Tensor]:
+        """Yield each latent and receive it back smoothed; return f32 [n, 3, S, S] in 0..1."""
+        ...
+
+
+@runtime_checkable
+class Smoother(Plugin, Protocol):
+    """Steadies a latent over time."""
+
+    lookahead: int  # frames of the future it wants to see
+
+    def wants(self, latent: str) -> bool:
+        """Whether it smooths the latent of this name ("crop" and "output" are names too)."""
+        ...
+
+    def smooth(
+        self, x: Tensor, t: Tensor, weight: Tensor, present: Tensor, n_now: int, state: Any
+    ) -> tuple[Tensor, Any]:
+        """Smooth one window of k tracks.
+
+        x: [k, t, ...] the window's ``n_now`` frames, then look-ahead (less of it at a shot's end);
+        t: f64 [k, t] seconds; weight: f32 [k, t, ...] the evidence map pooled to x's grid (broadcastable);
+        present: bool [k, t]; state: None at a track's start, else what the window before gave, with one
+        row per track. Gives the ``n_now`` frames smoothed and the new state: a dict of tensors [k, ...].
+        """
+        ...
+
+
+@runtime_checkable
+class Blender(Plugin, Protocol):
+    """Says what of a restored crop goes back into the picture."""
+
+    strength: float | str  # 0..1 or "auto"; declared for every blender by the engine
+
+    def blend(self, faces: FaceBatch, restored: Tensor) -> tuple[Tensor, Tensor]:
+        """f32 [n, 3, S, S] -> (restored, colour-matched; alpha f32 [n, 1, S, S] in 0..1)."""
+        ...
+
+
+@runtime_checkable
+class Decoder(Plugin, Protocol):
+    """Opens a film and gives its frames."""
+
+    def open(self, source: str, notes: Notes) -> AbstractContextManager[Any]: ...
+
+
+@runtime_checkable
+class Encoder(Plugin, Protocol):
+    """Opens an output and takes frames."""
+
+    def open(self, target: Path | None, source: Any, notes: Notes) -> AbstractContextManager[Any]: ...
+
+
+class Recipe(Protocol):
+    """Training that makes a bundled weights file."""
+
+    def __call__(self, arguments: list[str]) -> None: ...
+
+
+class FrameSource(Protocol):
+    """What a decoder opens."""
+
+    def frames(self) -> Iterator[Frame]: ...
+
+
+class FrameSink(Protocol):
+    """What an encoder opens."""
+
+    def write(self, frame: Frame) -> None: ...
+
+    def finish(self) -> None: ...
+
+
+Array = "NDArray[np.float32]"

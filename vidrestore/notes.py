@@ -1,0 +1,48 @@
+"""Warnings of one run: said once a kind, counted, kept for the run record."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from threading import Lock
+from typing import TYPE_CHECKING
+
+from vidrestore.errors import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+@dataclass(slots=True)
+class Note:
+    """One kind of warning."""
+
+    kind: str  # a stable word for scripts, e.g. "pts_repaired"
+    subject: str  # what it is about, mostly a file name
+    text: str  # as first said
+    count: int = 0
+
+
+class Notes:
+    """Collects warnings from every thread of a run. ``say`` gets the first of each kind as one line."""
+
+    def __init__(self, say: Callable[[str], None] | None = None) -> None:
+        self._say = say or (lambda line: None)
+        self._notes: dict[tuple[str, str], Note] = {}
+        self._lock = Lock()
+
+    def warn(self, kind: str, subject: str, text: str, *, times: int = 1) -> None:
+        """Count one more of this kind about this subject; the first is said at once."""
+        with self._lock:
+            first = (kind, subject) not in self._notes
+            note = self._notes.setdefault((kind, subject), Note(kind, subject, text))
+            note.count += times
+        if first:
+            self._say(f"{printable(subject)}: {text}")
+
+    def count(self, kind: str) -> int:
+        """How often a kind was noted, over all subjects."""
+        return sum(n.count for n in self._notes.values() if n.kind == kind)
+
+    def all(self) -> list[Note]:
+        """Every kind noted so far, in the order of its first time."""
+        return list(self._notes.values())
