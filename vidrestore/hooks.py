@@ -14,9 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, MutableMapping
     from pathlib import Path
 
-    import numpy as np
     import torch
-    from numpy.typing import NDArray
     from pydantic import BaseModel
     from torch import Tensor
 
@@ -37,7 +35,7 @@ class Plugin(Protocol):
 class Detector(Plugin, Protocol):
     """Finds faces."""
 
-    side: int  # longest side in px of the pictures it wants; larger frames are shrunk to it
+    side: int  # longest side in px of the pictures it wants; larger frames are shrunk to it; 0: it wants none
     every: int  # frames from one detection to the next; tracks are interpolated between
 
     def open(self, device: torch.device) -> None: ...
@@ -125,8 +123,6 @@ class Smoother(Plugin, Protocol):
 class Blender(Plugin, Protocol):
     """Says what of a restored crop goes back into the picture."""
 
-    strength: float | str  # 0..1 or "auto"; declared for every blender by the engine
-
     def blend(self, faces: FaceBatch, restored: Tensor) -> tuple[Tensor, Tensor]:
         """f32 [n, 3, S, S] -> (restored, colour-matched; alpha f32 [n, 1, S, S] in 0..1)."""
         ...
@@ -164,6 +160,3 @@ class FrameSink(Protocol):
     def write(self, frame: Frame) -> None: ...
 
     def finish(self) -> None: ...
-
-
-Array = "NDArray[np.float32]"

@@ -93,6 +93,7 @@ class Frame:
     time_base: Fraction
     index: int  # counted from 0 in the order of the film
     corrupt: bool = False  # the decoder marked it damaged
+    cut: bool = False  # size or pixel format changed here in the source: nothing carries over from the frame before
     native: Any = field(default=None, repr=False)  # the decoder's own picture; opaque outside media
 
     def __post_init__(self) -> None:
@@ -172,6 +173,13 @@ class FaceBatch:
     def __len__(self) -> int:
         return len(self.tracks)
 
+    def __getitem__(self, rows: IntArray) -> FaceBatch:
+        """Rows by index array."""
+        return FaceBatch(
+            self.crops[rows], self.tracks[rows], self.frames[rows], self.times[rows], self.evidence[rows],
+            self.scale[rows],
+        )  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Latent:
@@ -188,3 +196,54 @@ class Scene:
     number: int  # counted from 0 in the film
     pts: int  # of its first frame
     index: int  # of its first frame
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Patch:
+    """What is added to one frame: a difference at the source's own size."""
+
+    row: int  # of the frame in its window
+    x0: int  # stored luma samples; on the chroma grid
+    y0: int
+    difference: Tensor  # f32 [3, h, w], R'G'B', times alpha, on the CPU
+    alpha: Tensor  # f32 [h, w], 0..1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Placed:
+    """The faces of a window that are to be restored, rows in order of (track, frame)."""
+
+    tracks: IntArray  # i64 [n], unique within a run
+    births: IntArray  # i64 [n], position in the shot of the track's first frame
+    ranks: IntArray  # i64 [n], left-to-right rank among the tracks born in that frame
+    rows: IntArray  # i64 [n], frame within the window
+    matrices: Affine  # f64 [n, 2, 3], display px -> px of a crop of 512; scaled by S/512 for another side
+    weights: FloatArray  # f32 [n], 0..1: fades in and out with the track, fades out with tiny size
+
+    def __len__(self) -> int:
+        return len(self.tracks)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Window:
+    """A fixed number of frames of one shot, counted from its start and cut only by its end."""
+
+    frames: tuple[Frame, ...]
+    scene: Scene
+    start: int  # position of the first frame in the shot
+    last: bool  # the shot ends with it
+    found: tuple[Faces | None, ...] = ()  # by frame; None where the detector did not look
+    faces: tuple[Faces, ...] = ()  # by frame; tracked, gaps filled
+    placed: Placed | None = None
+    patches: tuple[Patch, ...] = ()
+    after: Any = None  # the analysis' memory once this window was placed
+
+    @property
+    def stop(self) -> int:
+        """Position in the shot of the frame after the last."""
+        return self.start + len(self.frames)
+
+    @property
+    def nbytes(self) -> int:
+        patches = sum(4 * (p.difference.numel() + p.alpha.numel()) for p in self.patches)
+        return sum(f.nbytes for f in self.frames) + patches

@@ -1,0 +1,125 @@
+"""align=ffhq: where each face is cut out: the FFHQ template, steady over time, fading in and out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from vidrestore.engine.tracks import Segment
+    from vidrestore.types import Placed
+
+SIZE: Final = 512  # px; matrices are given for a crop of this side
+
+
+class AlignOptions(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    min_size: int = Field(20, ge=1, description="px of face width; smaller faces are left alone")
+    max_faces: int = Field(24, ge=1, description="faces in one frame; the smallest beyond it are left alone")
+    fade: int = Field(6, ge=0, description="frames over which a face fades in and out")
+    max_gap: int = Field(10, ge=1, description="longest miss of the detector that is filled, in frames")
+    lookahead: int = Field(6, ge=0, description="frames of the future the smoothing of the crop sees")
+    cutoff: float = Field(1.0, gt=0, description="Hz at which a face at rest is smoothed; lower is steadier")
+    beta: float = Field(4.0, ge=0, description="rise of the cutoff in Hz per face width a second; higher lags less")
+
+
+class FFHQ:
+    """Poses of faces, smoothed along each track."""
+
+    Options: ClassVar[type[BaseModel]] = AlignOptions
+
+    def __init__(self, options: AlignOptions) -> None:
+        from vidrestore.geometry.steady import OneEuro
+
+        self.options = options
+        self._filter = OneEuro(options.cutoff, options.beta, options.lookahead)
+
+    @property
+    def reach(self) -> int:
+        """Frames of the future that placing a frame depends on."""
+        return self.options.max_gap + max(self.options.fade, self.options.lookahead)
+
+    def place(
+        self, segments: list[Segment], times: NDArray[np.float64], start: int, n_now: int, state: dict[int, Any]
+    ) -> tuple[Placed, int]:
+        """Poses of the faces in the window's ``n_now`` frames from position ``start`` of the shot on.
+
+        times: seconds of these frames and of the look-ahead. state: per track, is updated. Gives the faces and
+        how many were left out because a frame holds more than ``max_faces``.
+        """
+        found = [self._track(s, times, start, n_now, state) for s in segments if s.positions[0] < start + n_now]
+        return _limited(_stacked([p for p in found if len(p.rows)]), self.options.max_faces)
+
+    def _track(
+        self, segment: Segment, times: NDArray[np.float64], start: int, n_now: int, state: dict[int, Any]
+    ) -> _Poses:
+        from vidrestore.geometry.template import FFHQ_512, fit_similarity, matrix_of, pose_of
+
+        pose = pose_of(fit_similarity(segment.landmarks, FFHQ_512), SIZE)
+        rows = segment.positions - start
+        now = int((rows < n_now).sum())
+        known = state.get(segment.track.id)
+        unit = float(np.exp(pose[0, 2])) * SIZE / 2 if known is None else known[0]  # about one face width in px
+        scaled = pose / np.array([unit, unit, 1.0, 1.0])
+        smoothed, after = self._filter.smooth(scaled, times[rows], now, None if known is None else known[1])
+        state[segment.track.id] = (unit, after)
+        matrices = matrix_of(smoothed * np.array([unit, unit, 1.0, 1.0]), SIZE)
+        return _Poses(segment, rows[:now], matrices, self._weights(segment, now))
+
+    def _weights(self, segment: Segment, now: int) -> NDArray[np.float32]:
+        """The track's fade, and a soft step at the least size: a face that shrinks through it does not pop."""
+        size = segment.widths[:now] / self.options.min_size
+        weights: NDArray[np.float32] = (segment.weights[:now] * np.clip((size - 0.9) / 0.2, 0, 1)).astype(np.float32)
+        return weights
+
+
+@dataclass(frozen=True, slots=True)
+class _Poses:
+    segment: Segment
+    rows: NDArray[np.int64]
+    matrices: NDArray[np.float64]
+    weights: NDArray[np.float32]
+
+
+def _stacked(parts: list[_Poses]) -> Placed:
+    """One table of all tracks, without faces that do not show."""
+    from vidrestore.types import Placed
+
+    def column(name: str, dtype: type) -> NDArray[Any]:
+        values = [np.full(len(p.rows), getattr(p.segment.track, name)) for p in parts]
+        return np.concatenate([np.zeros(0), *values]).astype(dtype)
+
+    table = Placed(
+        tracks=column("id", np.int64),
+        births=column("birth", np.int64),
+        ranks=column("rank", np.int64),
+        rows=np.concatenate([np.zeros(0, np.int64), *(p.rows for p in parts)]),
+        matrices=np.concatenate([np.zeros((0, 2, 3)), *(p.matrices for p in parts)]),
+        weights=np.concatenate([np.zeros(0, np.float32), *(p.weights for p in parts)]),
+    )
+    usable = (table.weights > 0) & (np.abs(np.linalg.det(table.matrices[:, :, :2])) > 1e-6)
+    return _chosen(table, usable)
+
+
+def _chosen(table: Placed, rows: NDArray[Any]) -> Placed:
+    from vidrestore.types import Placed
+
+    names = ("tracks", "births", "ranks", "rows", "matrices", "weights")
+    return Placed(**{name: getattr(table, name)[rows] for name in names})
+
+
+def _limited(table: Placed, most: int) -> tuple[Placed, int]:
+    """At most ``most`` faces in a frame: the largest."""
+    keep = np.ones(len(table), bool)
+    scale = np.abs(np.linalg.det(table.matrices[:, :, :2]))  # small = large face
+    for row in np.unique(table.rows):
+        here = np.flatnonzero(table.rows == row)
+        if len(here) > most:
+            keep[here[np.argsort(scale[here], kind="stable")[most:]]] = False
+    return (table, 0) if keep.all() else (_chosen(table, keep), int((~keep).sum()))

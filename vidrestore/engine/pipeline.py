@@ -1,0 +1,119 @@
+"""The flow, read on one screen:
+
+reader -> scenes -> detect -> track -> align -> restore (latents smoothed) -> blend -> composite -> writer
+
+Three threads: read and analyse, restore on the device, composite and write (the caller's).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from vidrestore.engine.analyse import Analysis, detect, place
+from vidrestore.engine.clock import Clock
+from vidrestore.engine.composite import composited
+from vidrestore.engine.memory import Memory
+from vidrestore.engine.restore import Plugins, Restoration, dump
+from vidrestore.engine.scenes import shots, windows
+from vidrestore.engine.threads import in_thread
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from vidrestore.engine.align import FFHQ
+    from vidrestore.hooks import Detector, Tracker
+    from vidrestore.notes import Notes
+    from vidrestore.types import Frame, Scene, Window
+
+
+@dataclass(frozen=True, slots=True)
+class Stages:
+    """Opened plugins and the numbers that decide how frames are grouped."""
+
+    detector: Detector
+    tracker: Tracker
+    align: FFHQ
+    restore: Plugins
+    window: int = 16  # frames
+    batch: int = 16  # faces
+    prefetch: int = 256 << 20  # bytes between two threads
+    torch_threads: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """All a shot's memory after some frame of it; plain data, so that another process can go on."""
+
+    scene: Scene
+    position: int  # frames of the shot that are done
+    analysis: Analysis
+    memory: dict[Any, Any]
+
+
+def restored(
+    frames: Iterable[Frame], stages: Stages, notes: Notes, clock: Clock, cuts: frozenset[int] | None = None
+) -> Iterator[tuple[Frame, Window]]:
+    """The finished frames of a film, in order, each with the window it belongs to."""
+    device = stages.restore.device
+
+    def analysed() -> Iterator[Window]:
+        known = cuts if stages.detector.side else frozenset[int]()  # without faces nothing ends at a cut
+        cut = windows(shots(clock_frames(frames, clock), known), stages.window)
+        found = detect(cut, stages.detector, device, clock)
+        return place(found, stages.tracker, stages.align, stages.detector.every, notes, clock)
+
+    def with_patches() -> Iterator[Window]:
+        ready = in_thread(analysed, "analyse", stages.prefetch, stages.torch_threads)
+        return Restoration(stages.restore, stages.batch, notes, clock).run(ready)
+
+    done = in_thread(with_patches, "restore", stages.prefetch, stages.torch_threads)
+    return composited(done, clock)
+
+
+def restored_part(
+    frames: Iterable[Frame], stages: Stages, notes: Notes, scene: Scene, stop: int | None, state: State | None
+) -> tuple[list[Frame], State | None]:
+    """The frames of one part of a shot, and the state after it.
+
+    frames: of this shot only, from the part's first on; beyond the part's end as many as look-ahead wants, or
+    all to the shot's end. stop: position in the shot where the part ends, a multiple of the window; None: the
+    shot's end. The result is the same as if the shot were worked at once.
+    """
+    clock = Clock()
+    begin = state.position if state else 0
+    cut = (_moved(w, scene, begin) for w in windows(((f, i == 0) for i, f in enumerate(frames)), stages.window))
+    device, resume = stages.restore.device, state.analysis if state else None
+    found = detect(cut, stages.detector, device, clock, reached=resume.tracks["reached"] if resume else 0)
+    placed = place(found, stages.tracker, stages.align, stages.detector.every, notes, clock, resume)
+    stage = Restoration(stages.restore, stages.batch, notes, clock, Memory(state.memory) if state else None)
+    done: list[Frame] = []
+    for window in stage.run(placed):
+        done += [frame for frame, _ in composited([window], clock)]
+        if stop is not None and window.stop >= stop:
+            return done, State(scene, window.stop, window.after, dump(stage.memory))
+    return done, None
+
+
+def _moved(window: Window, scene: Scene, begin: int) -> Window:
+    return replace(window, scene=scene, start=window.start + begin)
+
+
+def clock_frames(frames: Iterable[Frame], clock: Clock) -> Iterator[Frame]:
+    """The frames, with the time to decode each counted."""
+    iterator = iter(frames)
+    while True:
+        with clock("decode"):
+            frame = next(iterator, None)
+        if frame is None:
+            return
+        yield frame
+
+
+def device_of(name: str) -> torch.device:
+    """The device of a setting; "auto" takes a GPU where there is one."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(name)

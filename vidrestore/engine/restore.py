@@ -1,0 +1,241 @@
+"""restore -> smooth -> blend: crops of every window in, patches for its frames out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from vidrestore.engine.align import SIZE
+from vidrestore.engine.context import RunContext
+from vidrestore.engine.evidence import evidence, small_grey
+from vidrestore.engine.latents import CROP, OUTPUT, Item, Run, smoothed, steps
+from vidrestore.engine.memory import Layer, Memory
+from vidrestore.engine.noise import TrackKey
+from vidrestore.geometry.display import display_matrix
+from vidrestore.geometry.template import compose, inverse
+from vidrestore.geometry.warp import covered, warp
+from vidrestore.media.colour import Region, read_rgb, region_around
+from vidrestore.types import FaceBatch, Patch, Scene
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterable, Iterator
+
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from vidrestore.engine.clock import Clock
+    from vidrestore.hooks import Blender, Restorer, Smoother
+    from vidrestore.notes import Notes
+    from vidrestore.types import Affine, Frame, Latent, Placed, Window
+
+
+@dataclass(frozen=True, slots=True)
+class Plugins:
+    """What restores: opened and ready."""
+
+    restorer: Restorer
+    smoother: Smoother
+    blender: Blender
+    strength: float
+    seed: int
+    device: torch.device
+
+
+class Restoration:
+    """The stage that owns the device. ``memory`` is what the windows that left have left behind."""
+
+    def __init__(self, plugins: Plugins, batch: int, notes: Notes, clock: Clock, memory: Memory | None = None) -> None:
+        self.plugins, self.batch, self.notes, self.clock = plugins, batch, notes, clock
+        self.memory = memory or Memory()
+        self._top: Layer | None = None
+        self._scene: Scene | None = None
+        self.live = 0  # windows in flight
+        self.most_live = 0
+
+    def run(self, windows: Iterable[Window]) -> Iterator[Window]:
+        """The same windows with their patches."""
+        stream: Iterator[Item] = self._items(windows)
+        for name in (CROP, *self.plugins.restorer.latents, OUTPUT):
+            stream = smoothed(stream, name, self.plugins.smoother)
+        patches: list[Patch] = []
+        while True:
+            with self.clock("restore"):
+                item = next(stream, None)
+            if item is None:
+                return
+            if item.run is not None:
+                with self.clock("blend"), torch.inference_mode():
+                    patches += self._patches(item.window, item.run)
+            if item.final:
+                item.layer.leave()
+                self._forget(item.window)
+                self.live -= 1
+                yield replace(item.window, patches=tuple(sorted(patches, key=lambda p: p.row)))
+                patches = []
+
+    def _items(self, windows: Iterable[Window]) -> Iterator[Item]:
+        for window in windows:
+            self.live += 1
+            self.most_live = max(self.live, self.most_live)
+            layer = self._layer(window.scene)
+            groups = self._groups(self._visible(window))
+            if not groups:
+                yield Item(window, None, layer, final=True)
+            for i, rows in enumerate(groups):
+                run = self._begin(window, rows, layer)
+                yield Item(window, run, layer, final=i == len(groups) - 1)
+
+    def _layer(self, scene: Scene) -> Layer:
+        """A layer over the window before's; over nothing where a shot begins."""
+        resumed = self._scene is None
+        if self._top is None or (scene != self._scene and not resumed):
+            if not resumed:
+                self.memory = Memory()
+            self._top = Layer(self.memory)
+        else:
+            self._top = Layer(self._top)
+        self._scene = scene
+        return self._top
+
+    def _forget(self, window: Window) -> None:
+        """Drop what belongs to tracks that have ended: the last part of every key is the track."""
+        if window.after is not None:
+            alive = window.after.alive
+            self.memory.data = {k: v for k, v in self.memory.data.items() if k[-1] in alive}
+
+    def _visible(self, window: Window) -> Placed:
+        placed = window.placed
+        assert placed is not None, "windows are placed before they are restored"
+        hdr = [f.layout.hdr for f in window.frames]
+        if any(hdr) and len(placed):
+            self.notes.warn("hdr_faces", "restore", "faces in HDR pictures are left alone", times=len(placed))
+            return replace(placed, **{n: getattr(placed, n)[:0] for n in _COLUMNS})
+        return placed
+
+    def _groups(self, placed: Placed) -> list[NDArray[np.int64]]:
+        """Rows of the table in batches of whole tracks, a track longer than a batch alone."""
+        groups: list[NDArray[np.int64]] = []
+        for track in dict.fromkeys(placed.tracks.tolist()):
+            rows = np.flatnonzero(placed.tracks == track)
+            if groups and len(groups[-1]) + len(rows) <= self.batch:
+                groups[-1] = np.concatenate([groups[-1], rows])
+            else:
+                groups.append(rows)
+        return groups
+
+    def _begin(self, window: Window, rows: NDArray[np.int64], layer: Layer) -> Run:
+        assert window.placed is not None
+        faces = self._faces(window, rows, layer)
+        placed = window.placed
+        keys = {
+            int(placed.tracks[r]): TrackKey(window.scene.pts, int(placed.births[r]), int(placed.ranks[r])) for r in rows
+        }
+
+        def begin(part: FaceBatch) -> tuple[RunContext, Generator[Latent, Tensor, Tensor]]:
+            ctx = RunContext(part, keys, layer, self.plugins.seed, self.plugins.device)
+            return ctx, steps(self.plugins.restorer, part, ctx)
+
+        return Run(faces, begin, self._halve)
+
+    def _halve(self) -> None:
+        self.batch = max(1, self.batch // 2)
+        self.notes.warn("batch_halved", str(self.plugins.device), f"out of memory; going on with {self.batch} a batch")
+
+    def _faces(self, window: Window, rows: NDArray[np.int64], layer: Layer) -> FaceBatch:
+        """Aligned crops of some rows of the table, with evidence."""
+        placed, size = window.placed, self.plugins.restorer.size
+        assert placed is not None
+        with self.clock("crop"):
+            crops = torch.stack([_crop(window.frames[placed.rows[r]], placed.matrices[r], size) for r in rows])
+            crops = crops.to(self.plugins.device)
+            tracks = placed.tracks[rows]
+            scale = np.sqrt(np.abs(np.linalg.det(placed.matrices[rows][:, :, :2]))) * size / SIZE
+            times = np.array([window.frames[i].seconds for i in placed.rows[rows]])
+            change = self._evidence(crops, tracks, layer)
+        return FaceBatch(crops, tracks, window.start + placed.rows[rows], times, change, scale.astype(np.float32))
+
+    def _evidence(self, crops: Tensor, tracks: NDArray[np.int64], layer: Layer) -> Tensor:
+        """How each crop differs from its track's crop before; a track's first counts as changed."""
+        grey = small_grey(crops)
+        before = torch.roll(grey, 1, dims=0)
+        first = np.flatnonzero(np.diff(tracks, prepend=-1))
+        new = []
+        for row in first:
+            known = layer.get(("grey", int(tracks[row])))
+            before[row] = grey[row] if known is None else known
+            if known is None:
+                new.append(int(row))
+        for row in np.flatnonzero(np.diff(tracks, append=-1)):
+            layer.set(("grey", int(tracks[row])), grey[row].clone())
+        maps = evidence(grey, before)
+        maps[new] = 1.0
+        return maps
+
+    def _patches(self, window: Window, run: Run) -> list[Patch]:
+        """The change of each face at the source's own size."""
+        assert run.result is not None and window.placed is not None
+        faces, placed = run.faces, window.placed
+        restored, alpha = self.plugins.blender.blend(faces, run.result)
+        change = restored - faces.crops
+        table = {(int(t), int(r)): i for i, (t, r) in enumerate(zip(placed.tracks, placed.rows, strict=True))}
+        found = []
+        for i, (track, frame) in enumerate(zip(faces.tracks.tolist(), faces.frames.tolist(), strict=True)):
+            row = frame - window.start
+            at = table[track, row]
+            share = float(placed.weights[at]) * self.plugins.strength
+            if share > 0 and bool(change[i].any()):
+                weighted = alpha[i] * share
+                both = torch.cat([change[i] * weighted, weighted])
+                found.append(_patch(window.frames[row], row, placed.matrices[at], both))
+        return [p for p in found if p is not None]
+
+
+_COLUMNS = ("tracks", "births", "ranks", "rows", "matrices", "weights")
+
+
+def stored_to_crop(frame: Frame, matrix: NDArray[np.float64], size: int) -> Affine:
+    """Stored luma px -> crop px of ``size``, from the placement (display px -> crop of 512)."""
+    return compose(matrix * (size / SIZE), display_matrix(frame.layout))
+
+
+def _crop(frame: Frame, matrix: NDArray[np.float64], size: int) -> Tensor:
+    """f32 [3, S, S]; what lies outside the picture is mirrored."""
+    to_crop = stored_to_crop(frame, matrix, size)
+    layout = frame.layout
+    region = region_around(layout, *covered(to_crop, size, layout.height, layout.width))
+    if region.empty:
+        return torch.zeros(3, size, size)
+    rgb = read_rgb(frame, region).clamp_(0, 1)
+    return warp(rgb, _from_region(to_crop, region), (size, size), "reflection")
+
+
+def _patch(frame: Frame, row: int, matrix: NDArray[np.float64], both: Tensor) -> Patch | None:
+    size = both.shape[-1]
+    to_crop = stored_to_crop(frame, matrix, size)
+    layout = frame.layout
+    region = region_around(layout, *covered(to_crop, size, layout.height, layout.width))
+    if region.empty:
+        return None
+    out = warp(both, inverse(_from_region(to_crop, region)), region.size, "zeros").float().cpu()
+    return Patch(row, region.x0, region.y0, out[:3], out[3])
+
+
+def _from_region(to_crop: Affine, region: Region) -> Affine:
+    """The same map for coordinates counted from the region's corner."""
+    return np.column_stack([to_crop[:, :2], to_crop[:, :2] @ [region.x0, region.y0] + to_crop[:, 2]])
+
+
+def dump(memory: Memory) -> dict[Any, Any]:
+    """A shot's memory as plain data, on the CPU: what a later part loads."""
+    return {key: _on_cpu(value) for key, value in memory.data.items() if value is not None}
+
+
+def _on_cpu(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return value.cpu()
+    if isinstance(value, dict):
+        return {key: _on_cpu(part) for key, part in value.items()}
+    return value
