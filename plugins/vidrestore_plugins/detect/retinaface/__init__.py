@@ -1,0 +1,1 @@
+"""detect=retinaface: the RetinaFace detector, its bundled weights and their recipe."""
