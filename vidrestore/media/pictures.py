@@ -1,0 +1,120 @@
+"""Decoded pictures made into frames: described, unpacked where packed, kept at one size and format."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from vidrestore.media import probe
+from vidrestore.media.formats import Colour, assumed, layout_of, planar, reshape
+from vidrestore.media.planes import scaler, views
+from vidrestore.types import Frame
+
+if TYPE_CHECKING:
+    from vidrestore.media.probe import StreamInfo
+    from vidrestore.media.reader import ReadSettings
+    from vidrestore.notes import Notes
+    from vidrestore.types import Layout
+
+_JPEG = frozenset({"mjpeg", "webp", "png"})  # chroma between the samples
+
+
+class Pictures:
+    """Turns libav's pictures into frames of one size and pixel format, those of the first."""
+
+    def __init__(self, path: str, notes: Notes, stream: Any, info: StreamInfo, settings: ReadSettings) -> None:
+        self._path, self._notes, self._stream, self._info = path, notes, stream, info
+        self._assume = settings.assume_color
+        self._layouts: dict[tuple[Any, ...], Layout] = {}
+        self._opaque = info.codec == "gif"  # its palettes come with alpha, mostly unused
+        self._shape: tuple[Any, ...] = ()
+
+    def look(self, first: Any) -> None:
+        """Learn from the first picture what holds for the film."""
+        self.matrix = probe.display_matrix(first)
+        self.field_order = int(self._stream.codec_context.field_order or 0)
+        if self.field_order < 2 and first.interlaced_frame:
+            self.field_order = 3 if self._info.codec == "dvvideo" else 2
+        self._sar = Fraction(self._stream.sample_aspect_ratio or 1)
+        if self._sar <= 0:
+            self._sar = Fraction(1)
+        self._pix_fmt = self._wanted(first.format.name)
+        self._size = (first.width, first.height)
+        self._shape = (first.format.name, *self._size)
+        self.layout = self._layout(first)
+        if self.layout.family != "rgb" and self.layout.matrix_tag == 2 and self._assume is None:
+            span = "full" if self.layout.full_range else "limited"
+            self._notes.warn("colour_assumed", self._path, f"no colour tags: {self.layout.matrix} {span} assumed")
+
+    def frame(self, picture: Any, index: int) -> Frame:
+        """The next frame. A picture of another size or format is scaled to the film's and marked as a cut."""
+        shape = (picture.format.name, picture.width, picture.height)
+        cut = shape != self._shape
+        if cut:
+            self._shape = shape
+            at = f"{float(picture.pts * picture.time_base):.2f} s"
+            was = f"{self._size[0]}x{self._size[1]} {self._pix_fmt}"
+            self._notes.warn(
+                "picture_changed",
+                self._path,
+                f"the picture changes to {shape[1]}x{shape[2]} {shape[0]} at {at}; it is scaled to {was}",
+            )
+        layout, corrupt = self._layout(picture), picture.is_corrupt
+        if shape != (self._pix_fmt, *self._size):
+            if self._opaque:
+                self._note_transparency(picture)
+            picture = reshape(scaler("reader"), picture, None, self._pix_fmt, self._size)
+        return Frame(
+            planes=views(picture, layout),
+            layout=layout,
+            pts=picture.pts,
+            duration=picture.duration,
+            time_base=picture.time_base,
+            index=index,
+            corrupt=corrupt,
+            cut=cut,
+            native=picture,
+        )
+
+    def _wanted(self, pix_fmt: str) -> str:
+        return "gbrp" if self._opaque else planar(pix_fmt, self._path)
+
+    def _layout(self, picture: Any) -> Layout:
+        key = (
+            picture.color_range,
+            picture.color_primaries,
+            picture.color_trc,
+            picture.colorspace,
+            picture.interlaced_frame,
+        )
+        if key not in self._layouts:
+            self._layouts[key] = self._new_layout(*key)
+        return self._layouts[key]
+
+    def _new_layout(self, span: int, primaries: int, transfer: int, matrix: int, interlaced: bool) -> Layout:
+        width, height = self._size
+        colour = Colour(primaries, transfer, matrix, span)
+        if self._assume is not None:
+            told = assumed(self._assume, height)
+            colour = told if transfer not in (16, 18) else replace(told, transfer=transfer)
+        return layout_of(
+            self._pix_fmt,
+            width,
+            height,
+            colour,
+            sar=self._sar,
+            turn=probe.turn_of(self.matrix),
+            interlaced=interlaced or self.field_order > 1,
+            centred=self._info.codec in _JPEG,
+        )
+
+    def _note_transparency(self, picture: Any) -> None:
+        if picture.format.name not in ("bgra", "rgba"):
+            return
+        plane = picture.planes[0]
+        rows = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)
+        if rows[:, 3 : 4 * plane.width : 4].min() < 255:
+            self._notes.warn("transparency_dropped", self._path, "transparent pixels of the GIF become opaque")

@@ -1,0 +1,125 @@
+"""Outputs appear whole or not at all: written beside the target, synced, then renamed over it."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vidrestore.errors import OutputError
+from vidrestore.media.faults import write_error
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+try:
+    import fcntl
+except ImportError:  # Windows: two runs with one target are told apart by sharing rules alone
+    fcntl = None  # type: ignore[assignment]
+
+
+class PartFile:
+    """The file an output is written to until it is complete: ``.<name>.vidrestore-part`` in the target's folder."""
+
+    def __init__(self, target: Path, source: str, *, overwrite: bool) -> None:
+        """Check everything that can be known beforehand and create the file. Raises OutputError (5)."""
+        self.target, self._overwrite = target, overwrite
+        check_target(target, source, overwrite=overwrite)
+        self.path = target.absolute().parent / part_name(target.name)
+        try:
+            self._lock = os.open(self.path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
+        except OSError as error:
+            raise _folder_error(target, error) from error
+        try:
+            if fcntl is not None:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(self._lock)
+            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+                raise write_error(str(target), error) from error
+            raise OutputError(str(target), "is being written by another run") from error
+        os.truncate(self.path, 0)
+
+    def publish(self) -> None:
+        """Sync and rename over the target. Raises OutputError (5)."""
+        try:
+            with self.path.open("rb") as file:
+                os.fsync(file.fileno())
+            if not self._overwrite and os.path.lexists(self.target):
+                raise OutputError(str(self.target), "has appeared during the run", "use -y to replace")
+            self.path.replace(self.target)
+            _sync_folder(self.target.absolute().parent)
+        except OSError as error:
+            raise write_error(str(self.target), error) from error
+        finally:
+            self.close()
+
+    def discard(self) -> None:
+        """Remove the file; nothing is left behind."""
+        with contextlib.suppress(OSError):
+            self.path.unlink()
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the file, which stays."""
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+    def __enter__(self) -> PartFile:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+
+def part_name(name: str) -> str:
+    """The hidden name of an unfinished output; names near the limit of 255 bytes are shortened to a hash."""
+    part = f".{name}.vidrestore-part"
+    if len(os.fsencode(part)) <= 255:
+        return part
+    return f".{sha256(os.fsencode(name)).hexdigest()[:24]}.vidrestore-part"
+
+
+def check_target(target: Path, source: str, *, overwrite: bool) -> None:
+    """Raise OutputError (5) for a target that must not or cannot be written."""
+    subject = str(target)
+    if target.is_symlink():
+        raise OutputError(subject, "output is a symlink", f"name the file it points to: {os.readlink(target)}")
+    try:
+        exists = target.exists()
+    except OSError as error:
+        raise _folder_error(target, error) from error
+    if exists and target.is_dir():
+        raise OutputError(subject, "is a directory")
+    if exists and source != "-" and os.path.exists(source) and os.path.samefile(source, target):  # noqa: PTH110
+        raise OutputError(subject, "output is the input", "name another file")
+    if exists and not overwrite:
+        raise OutputError(subject, "exists", "use -y to replace or -n to skip")
+    if exists and not target.is_file():
+        raise OutputError(subject, "is no regular file")
+
+
+def _folder_error(target: Path, error: OSError) -> OutputError:
+    folder = str(target.absolute().parent)
+    if error.errno in (errno.ENOENT, errno.ENOTDIR):
+        return OutputError(str(target), f"no such folder: {folder}", "make it first")
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return OutputError(str(target), f"folder {folder} is not writable")
+    if error.errno == errno.ENAMETOOLONG:
+        return OutputError(str(target), "name is too long")
+    problem = write_error(str(target), error)
+    return problem if isinstance(problem, OutputError) else OutputError(str(target), str(error))
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the renaming itself last; not every system can."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
