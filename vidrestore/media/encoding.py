@@ -189,6 +189,10 @@ def plan_video(info: MediaInfo, layout: Layout, container: str, settings: Encode
         _add_params(options, codec.name, interlace_params(codec.name, info.interlaced_as))
     if info.hdr is not None:
         _add_params(options, codec.name, hdr_params(codec.name, info.hdr))
+    if codec.name == "libx265":
+        _add_params(options, codec.name, "log-level=error")  # it writes to stderr by itself
+    if codec.name == "libsvtav1":
+        os.environ.setdefault("SVT_LOG", "1")  # so does this one; errors only
     threads = settings.threads or int(options.pop("threads", 0)) or os.cpu_count() or 1
     return VideoPlan(codec.name, pix_fmt, width, height, options, threads)
 

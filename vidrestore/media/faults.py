@@ -7,6 +7,7 @@ The line libav would have printed is fetched by doing the failed step once more 
 from __future__ import annotations
 
 import errno
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import av
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 AV_ERRORS = (av.FFmpegError, OSError, ValueError, EOFError, RuntimeError)
 
 
+_BOXES = (b"ftyp", b"mdat", b"moov", b"free", b"skip", b"wide", b"pnot")  # what QuickTime files begin with
+
+
 def reason(error: BaseException) -> str:
     """libav's own words for an error, without number and file name."""
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
@@ -33,18 +37,15 @@ def libav_lines(step: Callable[[], Any]) -> list[str]:
     before = av.logging.get_level()
     av.logging.set_level(av.logging.ERROR)
     try:
-        with av.logging.Capture() as lines:
-            try:
-                step()
-            except AV_ERRORS:
-                pass
+        with av.logging.Capture() as lines, suppress(*AV_ERRORS):
+            step()
         return [text.strip() for level, _, text in lines if level <= av.logging.ERROR and text.strip()]
     finally:
         av.logging.set_level(before)
 
 
-def open_error(subject: str, error: BaseException, lines: list[str]) -> VidrestoreError:
-    """Why an input could not be opened."""
+def open_error(subject: str, error: BaseException, lines: list[str], head: bytes = b"") -> VidrestoreError:
+    """Why an input could not be opened. ``head``: its first bytes."""
     said = " ".join(lines)
     if isinstance(error, FileNotFoundError):
         return InputAccessError(subject, "no such file")
@@ -54,7 +55,7 @@ def open_error(subject: str, error: BaseException, lines: list[str]) -> Vidresto
         return InputAccessError(subject, "permission denied")
     if "not on whitelist" in said.lower() or isinstance(error, av.error.ProtocolNotFoundError):
         return InputAccessError(subject, "playlists and addresses are refused", "give a local media file")
-    if "moov atom not found" in said:
+    if "moov atom not found" in said and head[4:8] in _BOXES:
         return InputMediaError(
             subject,
             "moov atom missing (the recording was cut off)",

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import av
 import numpy as np
 
 from vidrestore.media.formats import Colour, layout_of, planar, reshape
 from vidrestore.media.planes import picture_of, scaler, views
 
 if TYPE_CHECKING:
-    import av
-
     from vidrestore.media.encoding import VideoPlan
     from vidrestore.types import Layout
 
@@ -37,19 +36,11 @@ class Fitter:
         wide = layout_of(
             planar(layout.pix_fmt, ""), self._plan.width, self._plan.height, Colour(), interlaced=layout.interlaced
         )
-        planes = views(picture, layout)
-        shapes = [p.shape for p in views(picture_of_size(wide), wide)]
-        grown = [
-            np.pad(plane, [(0, to - have) for to, have in zip(shape, plane.shape, strict=True)], mode="edge")
-            for plane, shape in zip(planes, shapes, strict=True)
-        ]
+        shapes = [p.shape for p in views(av.VideoFrame(wide.width, wide.height, wide.pix_fmt), wide)]
+        grown: list[Any] = []
+        for plane, shape in zip(views(picture, layout), shapes, strict=True):
+            more = [(0, to - have) for to, have in zip(shape, plane.shape, strict=True)]
+            grown.append(np.pad(plane, more, mode="edge"))
         out = picture_of(grown, wide)
         out.pts, out.duration, out.time_base = picture.pts, picture.duration, picture.time_base
         return out
-
-
-def picture_of_size(layout: Layout) -> av.VideoFrame:
-    """An empty picture."""
-    import av
-
-    return av.VideoFrame(layout.width, layout.height, layout.pix_fmt)

@@ -21,8 +21,12 @@ if TYPE_CHECKING:
 
 # Formats that read other files, take input from devices or the network, or invent pictures.
 _REFUSED = frozenset(
-    ["concat", "concatf", "hls", "dash", "sdp", "rtp", "rtsp", "sap", "imf", "lavfi", "image2", "image2pipe", "webm_dash_manifest", "alsa", "oss", "fbdev", "kmsgrab", "x11grab", "pulse", "sndio", "openal", "jack", "xcbgrab", "iec61883", "libcdio", "libdc1394", "android_camera", "avfoundation", "ffmetadata", "data", "tty", "bin", "xbin", "adf", "idf", "vobsub", "tedcaptions"]
-) | {"video4linux2,v4l2", "video4linux2", "v4l2"}
+    {"concat", "concatf", "hls", "dash", "sdp", "rtp", "rtsp", "sap", "imf", "webm_dash_manifest", "vobsub"}
+    | {"image2", "image2pipe", "lavfi", "ffmetadata", "data", "tty", "bin", "xbin", "adf", "idf", "tedcaptions"}
+    | {"alsa", "oss", "fbdev", "kmsgrab", "x11grab", "xcbgrab", "pulse", "sndio", "openal", "jack", "iec61883"}
+    | {"libcdio", "libdc1394", "android_camera", "avfoundation", "dshow", "vfwcap", "gdigrab", "decklink"}
+    | {"video4linux2,v4l2", "video4linux2", "v4l2"}
+)
 _LISTS = (b"#EXTM3U", b"ffconcat ", b"<MPD", b"v=0\r", b"v=0\n", b"[playlist]")
 _STILLS = {
     b"\x89PNG\r\n\x1a\n": "png_pipe",
@@ -102,15 +106,20 @@ def open_input(source: str, options: Mapping[str, str] | None = None) -> Any:
         if source == "-":
             empty = isinstance(error, (EOFError, av.InvalidDataError))
             raise InputMediaError("-", "no data on stdin" if empty else open_error("-", error, []).what) from error
-        raise open_error(source, error, libav_lines(open_it)) from error
+        raise open_error(source, error, libav_lines(open_it), _head(path, 8)) from error
+
+
+def _head(path: Path, size: int) -> bytes:
+    """The first bytes of a regular file; nothing of a FIFO, whose beginning looking would eat."""
+    if not path.is_file():
+        return b""
+    with path.open("rb") as file:
+        return file.read(size)
 
 
 def _known_by_head(path: Path, source: str) -> str | None:
     """The demuxer of image files, which libav would take for numbered series by their names. Refuses lists."""
-    if not path.is_file():
-        return None  # a FIFO: looking would eat its beginning
-    with path.open("rb") as file:
-        head = file.read(65536)
+    head = _head(path, 65536)
     if head.lstrip(b"\xef\xbb\xbf \r\n\t").startswith(_LISTS) or (head.startswith(b"<?xml") and b"<MPD" in head[:1024]):
         raise InputAccessError(source, "playlists are refused", "give the media file itself")
     if any(lock in head for lock in _ASF_LOCKS):

@@ -26,7 +26,7 @@ _own = local()  # libswscale contexts are not shared between threads
 
 
 def scaler(name: str) -> VideoReformatter:
-    """This thread's libswscale context of a name: one for each kind of conversion, kept because it is costly to set up."""
+    """This thread's libswscale context of a name: one for each kind of conversion, kept, as it is costly to set up."""
     kept: dict[str, VideoReformatter] = _own.__dict__.setdefault("scalers", {})
     if name not in kept:
         kept[name] = VideoReformatter()
@@ -44,10 +44,7 @@ def views(picture: av.VideoFrame, layout: Layout, *, writable: bool = False) -> 
         plane = picture.planes[i]
         line, width, height = plane.line_size, plane.width * sample, plane.height
         rows = np.frombuffer(_memory(plane), np.uint8)
-        if line >= 0:
-            rows = rows.reshape(height, line)[:, :width]
-        else:
-            rows = rows.reshape(height, -line)[::-1, :width]
+        rows = rows.reshape(height, abs(line))[:: 1 if line >= 0 else -1, :width]
         view = rows if sample == 1 else rows.view(np.uint16)
         if not writable:
             view.flags.writeable = False
@@ -62,7 +59,7 @@ def _memory(plane: Any) -> Any:
     size = -plane.line_size * plane.height
     low = plane.buffer_ptr + plane.line_size * (plane.height - 1)
     memory = (ctypes.c_uint8 * size).from_address(low)
-    memory.owner = plane  # type: ignore[attr-defined]
+    memory.owner = plane
     return memory
 
 
@@ -152,7 +149,7 @@ def thumbnail(frame: Frame, side: int) -> Thumbnail:
         interpolation=Interpolation.AREA if shrink < 0.5 else Interpolation.BILINEAR,
         threads=1,
     )
-    plane = small.planes[0]
+    plane: Any = small.planes[0]
     image = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)[:, : 3 * plane.width]
     image = upright_view(image.reshape(plane.height, plane.width, 3), layout.turn)
     return Thumbnail(np.ascontiguousarray(image), (wide / upright[0], high / upright[1]))

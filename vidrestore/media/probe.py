@@ -39,13 +39,18 @@ class StreamInfo:
     def language(self) -> str:
         return self.metadata.get("language", "und")
 
+    def tagged(self, key: str) -> str:
+        """A tag by name in any case: Matroska writes them in capitals."""
+        return next((v for k, v in self.metadata.items() if k.lower() == key), "")
+
     @property
     def cover(self) -> bool:
         """A still picture that belongs to the file, not a film."""
         return bool(self.disposition & (Disposition.attached_pic | Disposition.timed_thumbnails))
 
     def __str__(self) -> str:
-        return f"stream {self.index} ({self.kind} {self.codec if self.codec != 'none' else self.tag or 'unknown'})"
+        name = self.codec if self.codec not in ("none", "") else self.tag or self.metadata.get("filename", "unknown")
+        return f"stream {self.index} ({self.kind} {name})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,11 +125,13 @@ def stream_info(stream: Any) -> StreamInfo:
 
 def choose_video(container: Any, streams: tuple[StreamInfo, ...], wanted: int | None, subject: str) -> int:
     """Index of the stream to restore: the n-th film of the file, else ffmpeg's choice: the one marked as default
-    before others (worth 5 megapixels), then the largest picture, then the first.
+    before others (worth 5 megapixels), then the largest picture, then the first; never a handful of pictures
+    beside a film ten times as long.
 
     Raises InputMediaError where there is none.
     """
     films = [s.index for s in streams if s.kind == "video" and not s.cover]
+    most = max((container.streams[i].frames for i in films), default=0)
     if not films:
         covers = any(s.kind == "video" for s in streams)
         raise InputMediaError(subject, "no video stream" + (" (only a cover picture)" if covers else ""))
@@ -136,7 +143,8 @@ def choose_video(container: Any, streams: tuple[StreamInfo, ...], wanted: int | 
     def score(index: int) -> tuple[int, int]:
         context = container.streams[index].codec_context
         area = context.width * context.height if context is not None else 0
-        return area + 5_000_000 * bool(streams[index].disposition & Disposition.default), -index
+        snapshots = 0 < container.streams[index].frames * 10 <= most  # of a phone, larger than its film
+        return (area + 5_000_000 * bool(streams[index].disposition & Disposition.default)) * (not snapshots), -index
 
     return max(films, key=score)
 

@@ -88,19 +88,23 @@ def check_target(target: Path, source: str, *, overwrite: bool) -> None:
     """Raise OutputError (5) for a target that must not or cannot be written."""
     subject = str(target)
     if target.is_symlink():
-        raise OutputError(subject, "output is a symlink", f"name the file it points to: {os.readlink(target)}")
+        raise OutputError(subject, "output is a symlink", f"name the file it points to: {target.readlink()}")
     try:
         exists = target.exists()
     except OSError as error:
         raise _folder_error(target, error) from error
     if exists and target.is_dir():
         raise OutputError(subject, "is a directory")
-    if exists and source != "-" and os.path.exists(source) and os.path.samefile(source, target):  # noqa: PTH110
+    if exists and source != "-" and _same(source, target):
         raise OutputError(subject, "output is the input", "name another file")
     if exists and not overwrite:
         raise OutputError(subject, "exists", "use -y to replace or -n to skip")
     if exists and not target.is_file():
         raise OutputError(subject, "is no regular file")
+
+
+def _same(source: str, target: Path) -> bool:
+    return Path(source).exists() and Path(source).samefile(target)
 
 
 def _folder_error(target: Path, error: OSError) -> OutputError:

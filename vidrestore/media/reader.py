@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import chain
+from itertools import chain, pairwise
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import av
@@ -106,7 +106,6 @@ class Source:
         self._early: list[Any] = []
         self._ends: dict[int, Fraction] = {}  # seconds, of every stream
         self._broke = ""
-        self._done = False
         self._origin = Fraction(container.start_time or 0, av.time_base)
         self._start = None if settings.start is None else Fraction(settings.start)
         self._end = None if settings.end is None else Fraction(settings.end)
@@ -144,7 +143,6 @@ class Source:
             yield frame
         else:
             self._judge_end()
-        self._done = True
 
     def close(self) -> None:
         """Let go of decoder and file."""
@@ -157,7 +155,7 @@ class Source:
         info = self._streams[self._stream.index]
         if context is None:
             raise InputMediaError(self.path, f"no decoder for codec {info.codec} ({info.tag or 'no tag'})")
-        if info.metadata.get("alpha_mode") == "1" and info.codec in ("vp8", "vp9"):
+        if info.tagged("alpha_mode") == "1" and info.codec in ("vp8", "vp9"):
             context = av.CodecContext.create({"vp8": "libvpx", "vp9": "libvpx-vp9"}[info.codec], "r")  # keeps alpha
         context.thread_type = "AUTO"
         context.thread_count = threads
@@ -207,7 +205,7 @@ class Source:
         if self.settings.rate is not None:
             return Fraction(self.settings.rate)
         stamps = [p.pts for p in head if p.pts is not None]
-        return probe.sane_rate(self._stream, [b - a for a, b in zip(stamps, stamps[1:], strict=False)])
+        return probe.sane_rate(self._stream, [b - a for a, b in pairwise(stamps)])
 
     @staticmethod
     def _number_backwards(head: list[Any], rate: Fraction, time_base: Fraction) -> None:
@@ -319,7 +317,7 @@ class Source:
         """Pictures with final time stamps, from the cut's beginning on."""
         ticks = round(self.shift / self._clock.time_base)
         for picture in chain(raw, (None,)):
-            ready = self._clock.push(picture) if picture is not None else self._clock.flush()
+            ready: Any = self._clock.push(picture) if picture is not None else self._clock.flush()
             if ready is None:
                 continue
             ready.pts -= ticks
@@ -384,7 +382,7 @@ class Source:
                 self._carry(packet)
             elif packet.dts is not None and packet.dts * packet.time_base > limit + _LATE:
                 break
-            if all(self._ends.get(i, limit - 1) >= limit for i in sound):
+            if all(i in self._ends and self._ends[i] >= limit for i in sound):
                 break
 
     # -- the end ---------------------------------------------------------------------------------------

@@ -7,10 +7,14 @@ from typing import TYPE_CHECKING, Any
 from vidrestore.errors import OutputError
 from vidrestore.media.faults import AV_ERRORS, reason, write_error
 from vidrestore.media.tracks import add_copy
+from vidrestore.media.transcode import SoundLane, TextLane
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from vidrestore.media.reader import Source
     from vidrestore.media.tracks import Track
+    from vidrestore.media.transcode import Lane
     from vidrestore.notes import Notes
 
 
@@ -21,18 +25,29 @@ class Relay:
         self._out, self._container, self._source = out, container, source
         self._notes, self._subject = notes, subject
         self._lanes: dict[int, Any] = {}  # input stream -> output stream
+        self._changed: dict[int, Lane] = {}  # input stream -> its transcoder
         self._last: dict[int, int] = {}  # output stream -> last dts, in ticks of the packets
         self.sent = 0
         self.fixed = 0
 
     def add(self, track: Track) -> None:
         """Open the output stream of a track that is kept."""
-        template = self._source.streams[track.stream.index]
-        self._lanes[track.stream.index] = add_copy(self._out, template, self._container)
+        index = track.stream.index
+        template = self._source.streams[index]
+        if track.action == "copy":
+            self._lanes[index] = add_copy(self._out, template, self._container)
+        elif track.stream.kind == "audio":
+            self._changed[index] = SoundLane(self._out, template, track, self._subject)
+        else:
+            self._changed[index] = TextLane(self._out, template, track)
 
     def send(self, packets: list[Any]) -> None:
         """Write packets of the other streams."""
         for packet in packets:
+            changed = self._changed.get(packet.stream_index)
+            if changed is not None:
+                self._mux_all(changed.stream, changed.convert(packet))
+                continue
             lane = self._lanes.get(packet.stream_index)
             if lane is None:
                 continue
@@ -43,7 +58,17 @@ class Relay:
             self.sent += 1
 
     def finish(self) -> None:
-        """What transcoders still hold."""
+        """Write what transcoders still hold."""
+        for lane in self._changed.values():
+            self._mux_all(lane.stream, lane.flush())
+
+    def _mux_all(self, stream: Any, packets: Iterator[Any]) -> None:
+        for packet in packets:
+            if not packet.size:
+                continue  # FLAC's last word, a check sum for headers that can be rewritten
+            packet.stream = stream
+            self.mux(packet)
+            self.sent += 1
 
     def _straighten(self, packet: Any) -> None:
         """Sound must be decoded in rising order; broken recordings repeat or drop a tick."""

@@ -186,10 +186,10 @@ class Sink:
         out = av.open(
             name, "w", format=self._container_name, container_options=options, metadata_errors="surrogateescape"
         )
-        tags = {k: v for k, v in info.metadata.items() if k not in _OF_THE_FILE}
+        tags = {k: v for k, v in info.metadata.items() if k.lower() not in _OF_THE_FILE}
         out.metadata.update({**tags, **settings.tags})
         if info.chapters and self._container_name in (*_MOV, "matroska", "webm", "nut"):
-            out.set_chapters([dict(c) for c in _shifted(info.chapters, self._source)])
+            out.set_chapters(list(_shifted(info.chapters, self._source)))
         return out
 
     def _build(self, plan: VideoPlan, tracks: StreamPlan, settings: EncodeSettings, layout: Layout) -> Any:
@@ -229,8 +229,8 @@ class Sink:
             context.codec_tag = "hvc1"
         if info.matrix != UPRIGHT and self._container_name in (*_MOV, "matroska", "webm"):
             video.set_display_matrix(info.matrix)
-        kept = {k: v for k, v in info.stream.metadata.items() if k not in _OF_THE_FILE and not k.startswith(_COUNTED)}
-        video.metadata.update(kept)
+        kept = {k: v for k, v in info.stream.metadata.items() if k.lower() not in _OF_THE_FILE}
+        video.metadata.update({k: v for k, v in kept.items() if not k.startswith(_COUNTED)})
         if timecode is not None:
             video.metadata["timecode"] = timecode
         video.disposition = info.stream.disposition
@@ -332,7 +332,7 @@ def _encoder_error(subject: str, plan: VideoPlan, context: Any, error: BaseExcep
     """Why an encoder did not open: mostly a value of the user's."""
 
     def again() -> None:
-        fresh = av.CodecContext.create(plan.encoder, "w")
+        fresh: Any = av.CodecContext.create(plan.encoder, "w")
         fresh.width, fresh.height, fresh.pix_fmt = plan.width, plan.height, plan.pix_fmt
         fresh.time_base, fresh.framerate = context.time_base, context.framerate
         fresh.options = dict(plan.options)
