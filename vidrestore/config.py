@@ -47,6 +47,7 @@ class Settings(BaseModel):
     strict: bool = Field(False, description="stop at the first fault of the input")
     keep_going: bool = Field(False, description="a broken-off input counts as success")
     keep_partial: bool = Field(False, description="leave an unfinished output beside the target")
+    drop_alpha: bool = Field(False, description="let opacity go where the encoder cannot hold it")
     pad_even: bool = Field(False, description="repeat the edge of odd pictures for encoders that need even ones")
 
 

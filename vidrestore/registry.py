@@ -57,7 +57,7 @@ class Entry:
             ResourceError: when its module cannot be imported or it lacks a method of its kind.
         """
         try:
-            plugin = EntryPoint(self.name, f"vidrestore.{self.kind}", self.target).load()
+            plugin = EntryPoint(self.name, self.target, f"vidrestore.{self.kind}").load()
         except (ImportError, AttributeError, OSError, ValueError) as error:
             where = f"{self.kind}={self.name}"
             raise ResourceError(where, f"cannot be imported: {error}", f"reinstall {self.distribution}") from error

@@ -203,6 +203,7 @@ class Patch:
     """What is added to one frame: a difference at the source's own size."""
 
     row: int  # of the frame in its window
+    track: int
     x0: int  # stored luma samples; on the chroma grid
     y0: int
     difference: Tensor  # f32 [3, h, w], R'G'B', times alpha, on the CPU

@@ -34,7 +34,8 @@ def evidence(now: Tensor, before: Tensor) -> Tensor:
     change: Tensor = F.avg_pool2d((now - before)[:, None] ** 2, cell)[:, 0].sqrt()
     noise = torch.maximum(_noise(now), _noise(before))[:, None, None]
     expected = noise * 2**0.5 * (1 + _KNEE / (2 * cell**2) ** 0.5)  # mean of a cell's rms, plus its spread
-    return ((change - expected) / _FULL).clamp(0, 1)
+    maps: Tensor = ((change - expected) / _FULL).clamp(0, 1)
+    return maps
 
 
 def _noise(grey: Tensor) -> Tensor:

@@ -189,7 +189,7 @@ class Restoration:
             if share > 0 and bool(change[i].any()):
                 weighted = alpha[i] * share
                 both = torch.cat([change[i] * weighted, weighted])
-                found.append(_patch(window.frames[row], row, placed.matrices[at], both))
+                found.append(_patch(window.frames[row], row, track, placed.matrices[at], both))
         return [p for p in found if p is not None]
 
 
@@ -212,7 +212,7 @@ def _crop(frame: Frame, matrix: NDArray[np.float64], size: int) -> Tensor:
     return warp(rgb, _from_region(to_crop, region), (size, size), "reflection")
 
 
-def _patch(frame: Frame, row: int, matrix: NDArray[np.float64], both: Tensor) -> Patch | None:
+def _patch(frame: Frame, row: int, track: int, matrix: NDArray[np.float64], both: Tensor) -> Patch | None:
     size = both.shape[-1]
     to_crop = stored_to_crop(frame, matrix, size)
     layout = frame.layout
@@ -220,7 +220,7 @@ def _patch(frame: Frame, row: int, matrix: NDArray[np.float64], both: Tensor) ->
     if region.empty:
         return None
     out = warp(both, inverse(_from_region(to_crop, region)), region.size, "zeros").float().cpu()
-    return Patch(row, region.x0, region.y0, out[:3], out[3])
+    return Patch(row, track, region.x0, region.y0, out[:3], out[3])
 
 
 def _from_region(to_crop: Affine, region: Region) -> Affine:

@@ -1,0 +1,5 @@
+"""``python -m vidrestore``"""
+
+from vidrestore.cli import main
+
+main()

@@ -1,0 +1,321 @@
+"""One film: opened, restored, published, recorded."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vidrestore.engine.record import Record, write_json
+from vidrestore.errors import ClosedPipe, OutputError, UsageError, VidrestoreError
+from vidrestore.media.encoding import EncodeSettings, default_suffix
+from vidrestore.media.reader import ReadSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Mapping
+
+    from vidrestore.config import RunConfig
+    from vidrestore.engine.clock import Clock
+    from vidrestore.engine.pipeline import Stages
+    from vidrestore.media.reader import Source
+    from vidrestore.media.writer import Sink
+    from vidrestore.notes import Notes
+    from vidrestore.types import Frame, Window
+
+SETTINGS_OF_ENCODER = ("c:v", "vcodec", "pix_fmt", "r", "f", "c:a", "acodec")  # those that are no encoder options
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What one command asks for."""
+
+    source: str  # a path, or "-"
+    target: str | None  # a path, "-", or None: beside the source
+    config: RunConfig
+    overwrite: bool = False
+    skip_existing: bool = False
+    report: Path | None = None  # None: beside the target
+
+
+@dataclass(slots=True)
+class Progress:
+    """Where a run stands."""
+
+    frames: int
+    total: int | None  # an estimate
+    faces: int
+    seconds: float  # of the film
+
+
+def run(job: Job, notes: Notes, tell: Callable[[Progress], None] | None = None) -> Record:
+    """Restore one film.
+
+    The record is written in every case, where there is a place for it. Raises VidrestoreError; PartialInput
+    after publishing what could be read.
+    """
+    record = Record(job.source, job.target or "", job.config)
+    error: BaseException | None = None
+    try:
+        _run(job, record, notes, tell)
+    except BaseException as caught:
+        error = caught
+        raise
+    finally:
+        path = _report_path(job, record)
+        if path is not None:
+            _write_record(path, record, notes, error)
+    return record
+
+
+class Skipped(VidrestoreError):
+    """The output is there already and ``-n`` says to leave it."""
+
+    exit_code = 0
+
+
+def _run(job: Job, record: Record, notes: Notes, tell: Callable[[Progress], None] | None) -> None:
+    decoder = job.config.step("decode").make()
+    with decoder.open(job.source, notes, settings=read_settings(job.config)) as source:
+        target = _target(job, source)
+        record.target = "-" if target is None else str(target)
+        _describe_input(record, source)
+        if target is not None and job.skip_existing and target.exists():
+            raise Skipped(str(target), "exists", "skipped")
+        settings = encode_settings(job.config, tags=_tags(record))
+        encoder = job.config.step("encode").make()
+        with encoder.open(target, source, settings, notes, overwrite=job.overwrite) as sink:
+            try:
+                _restore(job.config, source, sink, record, notes, tell)
+                sink.finish()
+            except ClosedPipe:
+                raise
+            except BaseException:
+                sink.abort(keep_partial=job.config.settings.keep_partial)
+                raise
+            finally:
+                _describe_output(record, source, sink)
+        if source.failure is not None:
+            raise source.failure
+
+
+def _restore(
+    config: RunConfig,
+    source: Source,
+    sink: Sink,
+    record: Record,
+    notes: Notes,
+    tell: Callable[[Progress], None] | None,
+) -> None:
+    from vidrestore.engine.clock import Clock
+
+    clock = Clock()
+    total = source.info.frames or _expected(source)
+    frames = _frames(config, source, record, notes, clock)
+    try:
+        for frame, window in frames:
+            record.see(frame, window)
+            with clock("encode"):
+                sink.write(frame)
+            if tell is not None:
+                tell(Progress(record.frames_out, total, record.faces, frame.seconds))
+    finally:
+        frames.close()
+        record.seconds = clock.seconds()
+
+
+def _frames(
+    config: RunConfig, source: Source, record: Record, notes: Notes, clock: Clock
+) -> Generator[tuple[Frame, Window | None], None, None]:
+    """The finished frames. Where no picture is looked at, they go through and torch is not even imported."""
+    if config.step("detect").make().side == 0:
+        record.threads = {"encoder": config.settings.encoder_threads or encoder_threads()}
+        for frame in source.frames():
+            yield frame, None
+        return
+    from vidrestore.engine.pipeline import restored
+
+    yield from restored(source.frames(), stages_of(config, record), notes, clock)
+
+
+def stages_of(config: RunConfig, record: Record) -> Stages:
+    """All plugins of the chain, made and opened; their weights go into the record."""
+    import torch
+
+    from vidrestore.engine.pipeline import Stages, device_of
+    from vidrestore.engine.restore import Plugins
+
+    s = config.settings
+    device = device_of(s.device)
+    threads = s.threads or default_threads()
+    torch.set_num_threads(threads)
+    plugins = {stage: config.step(stage).make() for stage in ("detect", "track", "align", "restore", "smooth", "blend")}
+    for stage in ("detect", "restore"):
+        plugins[stage].open(device)
+    record.device = str(device) if device.type == "cpu" else f"{device} {torch.cuda.get_device_name(device)}"
+    record.threads = {"torch": threads, "encoder": s.encoder_threads or encoder_threads()}
+    record.weights = weight_hashes(plugins.values())
+    restore = config.step("restore")
+    blend: Any = config.step("blend").options
+    return Stages(
+        detector=plugins["detect"],
+        tracker=plugins["track"],
+        align=plugins["align"],
+        restore=Plugins(
+            plugins["restore"], plugins["smooth"], plugins["blend"], blend.strength,
+            getattr(restore.options, "seed", s.seed), device,
+        ),
+        window=s.window,
+        batch=s.batch,
+        prefetch=s.prefetch_mb << 20,
+        torch_threads=threads,
+    )  # fmt: skip
+
+
+def default_threads() -> int:
+    """CPU threads of the networks: half the cores, the others decode and encode."""
+    return max(1, (os.cpu_count() or 1) // 2)
+
+
+def encoder_threads() -> int:
+    """Threads of the encoder: a number rather than "auto", so that every worker writes the same bytes."""
+    return min(16, max(1, (os.cpu_count() or 1) * 3 // 2))
+
+
+def weight_hashes(plugins: Any) -> dict[str, str]:
+    """Name -> SHA-256 of every weights file in use."""
+    from vidrestore.weights.store import file_hash, weights_path
+
+    names = sorted({name for plugin in plugins for name in getattr(plugin, "weights", ())})
+    return {name: file_hash(weights_path(name)) for name in names}
+
+
+def read_settings(config: RunConfig) -> ReadSettings:
+    s = config.settings
+    rate = config.encoder.get("r")
+    return ReadSettings(
+        start=s.start,
+        end=s.end,
+        video_stream=s.video_stream,
+        rate=_rate(rate) if rate is not None else None,
+        assume_color=s.assume_color,
+        strict=s.strict,
+        keep_going=s.keep_going,
+    )
+
+
+def encode_settings(config: RunConfig, tags: Mapping[str, str]) -> EncodeSettings:
+    given = dict(config.encoder)
+    return EncodeSettings(
+        codec=given.get("c:v") or given.get("vcodec"),
+        options={k: v for k, v in given.items() if k not in SETTINGS_OF_ENCODER},
+        pix_fmt=given.get("pix_fmt"),
+        format=given.get("f"),
+        audio_codec=given.get("c:a") or given.get("acodec"),
+        threads=config.settings.encoder_threads or encoder_threads(),
+        pad_even=config.settings.pad_even,
+        drop_alpha=config.settings.drop_alpha,
+        tags=tags,
+    )
+
+
+def _rate(text: str) -> Fraction:
+    try:
+        rate = Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        rate = Fraction(0)
+    if rate <= 0:
+        raise UsageError("-r", f"'{text}' is no frame rate", "write a number or a fraction, e.g. -r 30000/1001")
+    return rate
+
+
+def _target(job: Job, source: Source) -> Path | None:
+    if job.target == "-":
+        return None
+    if job.target is not None:
+        return Path(job.target)
+    if job.source == "-":
+        raise UsageError(
+            "-", "standard input has no name to derive the output's from", "add -o FILE, or -o - for a pipe"
+        )
+    path = Path(job.source)
+    return path.with_name(f"{path.stem}.restored{default_suffix(source.info)}")
+
+
+def _tags(record: Record) -> dict[str, str]:
+    import vidrestore
+
+    chain = record.config
+    return {
+        "VIDRESTORE": f"synthesised=faces; tool=vidrestore/{vidrestore.__version__}; "
+        f"chain={chain.chain}; report={_report_name(record.target)}"
+    }
+
+
+def _report_name(target: str) -> str:
+    return Path(target).name + ".json" if target != "-" else ""
+
+
+def _report_path(job: Job, record: Record) -> Path | None:
+    if job.report is not None:
+        return job.report
+    target = record.target or job.target or ""
+    return None if target in ("", "-") else Path(target).with_name(_report_name(target))
+
+
+def _write_record(path: Path, record: Record, notes: Notes, error: BaseException | None) -> None:
+    if isinstance(error, Skipped) or (isinstance(error, OutputError) and not path.parent.is_dir()):
+        return
+    if isinstance(error, OutputError) and path.exists():
+        return  # the record of an output that is there already stays
+    try:
+        write_json(path, record.as_dict(notes, error))
+    except OSError as failed:
+        if error is None:
+            raise OutputError(
+                str(path), f"the run record cannot be written: {failed.strerror}", "use --report"
+            ) from failed
+        notes.warn("no_record", str(path), f"the run record cannot be written: {failed.strerror}")
+
+
+def _expected(source: Source) -> int | None:
+    info = source.info
+    return None if info.duration is None else max(1, round(info.duration * info.rate))
+
+
+def _describe_input(record: Record, source: Source) -> None:
+    info = source.info
+    layout = info.layout
+    record.input = {
+        "container": info.formats[0],
+        "codec": info.codec,
+        "pix_fmt": info.pix_fmt,
+        "width": layout.width,
+        "height": layout.height,
+        "rate": str(info.rate),
+        "time_base": str(info.time_base),
+        "duration": None if info.duration is None else float(info.duration),
+        "matrix": layout.matrix,
+        "full_range": layout.full_range,
+        "streams": [str(s) for s in info.streams],
+        "size": Path(record.source).stat().st_size if record.source != "-" else None,
+    }
+
+
+def _describe_output(record: Record, source: Source, sink: Sink) -> None:
+    summary = sink.summary
+    record.input |= {
+        "frames_in": source.frames_in,
+        "corrupt_frames": source.corrupt_frames,
+        "bad_packets": source.bad_packets,
+        "ts_fixed": source.ts_fixed,
+    }
+    record.output = {
+        "container": summary.container,
+        "encoder": summary.encoder,
+        "pix_fmt": summary.pix_fmt,
+        "options": summary.options,
+        "frames": summary.frames,
+        "streams": summary.streams,
+    }

@@ -1,0 +1,148 @@
+"""The run record: what was done to a film, written beside it, on failure too.
+
+A JSON file that answers an archive's questions: what made it, from what, how it can be made again, which faces
+were changed when, and what went wrong. It holds no clock time, so that equal runs give equal records but for
+the seconds that they took.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import vidrestore
+from vidrestore.errors import VidrestoreError, exit_code_of, printable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from vidrestore.config import RunConfig
+    from vidrestore.notes import Notes
+    from vidrestore.types import Frame, Window
+
+SCHEMA = 1
+NOTICE = "Faces in this film were changed by software. It is not evidence of anybody's identity."
+
+
+@dataclass(slots=True)
+class TrackRecord:
+    """One face through one shot."""
+
+    track: int
+    shot: int
+    first_pts: int
+    last_pts: int
+    frames: int = 0  # frames in which its pixels were changed
+    box: list[float] = field(default_factory=list)  # display px, in its middle frame so far
+    score: float = 0.0  # best of the detector
+    mean_change: float = 0.0  # of R'G'B' in the changed pixels, 0..1
+
+
+@dataclass(slots=True)
+class Record:
+    """Filled while a run goes on."""
+
+    source: str
+    target: str
+    config: RunConfig
+    weights: Mapping[str, str] = field(default_factory=dict)
+    input: dict[str, Any] = field(default_factory=dict)
+    output: dict[str, Any] = field(default_factory=dict)
+    shots: list[dict[str, int]] = field(default_factory=list)
+    tracks: dict[int, TrackRecord] = field(default_factory=dict)
+    seconds: dict[str, Any] = field(default_factory=dict)
+    frames_out: int = 0
+    frames_changed: int = 0
+    device: str = ""
+    threads: dict[str, int] = field(default_factory=dict)
+    faces: int = 0
+
+    def see(self, frame: Frame, window: Window | None) -> None:
+        """Enter one finished frame; without a window it went through unseen."""
+        if window is None:
+            self.frames_out += 1
+            return
+        row = self.frames_out - window.frames[0].index
+        if not self.shots or self.shots[-1]["shot"] != window.scene.number:
+            self.shots.append({"shot": window.scene.number, "first_frame": frame.index, "first_pts": frame.pts})
+        self.frames_out += 1
+        self.frames_changed += any(p.row == row for p in window.patches)
+        if window.placed is not None:
+            here = set(window.placed.tracks[window.placed.rows == row].tolist())
+            for i, track in enumerate(window.faces[row].tracks.tolist()) if here else ():
+                if track in here:
+                    self._see_face(track, i, row, frame, window)
+
+    def _see_face(self, track: int, i: int, row: int, frame: Frame, window: Window) -> None:
+        self.faces += 1
+        known = self.tracks.setdefault(track, TrackRecord(track, window.scene.number, frame.pts, frame.pts))
+        known.last_pts, known.frames = frame.pts, known.frames + 1
+        known.box = [round(float(v), 1) for v in window.faces[row].boxes[i]]
+        known.score = max(known.score, round(float(window.faces[row].scores[i]), 3))
+        change = [float(p.difference.abs().mean()) for p in window.patches if p.row == row and p.track == track]
+        if change:
+            known.mean_change += (change[0] - known.mean_change) / known.frames
+
+    def as_dict(self, notes: Notes, error: BaseException | None) -> dict[str, Any]:
+        """Plain data for JSON."""
+        config = self.config
+        return {
+            "schema": SCHEMA,
+            "notice": NOTICE,
+            "vidrestore": vidrestore.__version__,
+            "source": printable(self.source),
+            "target": printable(self.target),
+            "exit_code": 0 if error is None else exit_code_of(error),
+            "error": _error(error),
+            "chain": config.chain,
+            "chain_sha256": config.chain_hash,
+            "seed": config.settings.seed,
+            "weights": dict(self.weights),
+            "settings": config.settings.model_dump(mode="json"),
+            "encoder": dict(config.encoder),
+            "device": self.device,
+            "threads": self.threads,
+            "input": self.input,
+            "output": self.output,
+            "frames_out": self.frames_out,
+            "frames_changed": self.frames_changed,
+            "faces": self.faces,
+            "shots": self.shots,
+            "tracks": [_rounded(asdict(t)) for t in self.tracks.values()],
+            "notes": [asdict(n) for n in notes.all()],
+            "seconds": self.seconds,
+            "versions": versions(),
+        }
+
+
+def versions() -> dict[str, str]:
+    """Of what can change a frame."""
+    names = ("av", "torch", "kornia", "facexlib", "numpy", "scenedetect")
+    return {"python": platform.python_version(), **{n: version(n) for n in names}}
+
+
+def write_json(path: Path, data: dict[str, Any]) -> None:
+    """Write whole or not at all."""
+    part = path.with_name(f".{path.name}.part"[-200:])
+    with part.open("w", encoding="utf-8") as file:
+        json.dump(data, file, indent=1, ensure_ascii=True)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+
+
+def _error(error: BaseException | None) -> dict[str, Any] | None:
+    if error is None:
+        return None
+    what = error.what if isinstance(error, VidrestoreError) else f"{type(error).__name__}: {error}"
+    return {"kind": type(error).__name__, "what": printable(what), "line": printable(str(error))}
+
+
+def _rounded(row: dict[str, Any]) -> dict[str, Any]:
+    return row | {"mean_change": round(row["mean_change"], 5)}
