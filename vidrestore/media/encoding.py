@@ -112,15 +112,10 @@ def container_of(target: Path | None, settings: EncodeSettings, info: MediaInfo)
     return CONTAINERS[suffix]
 
 
-def default_suffix(info: MediaInfo, *, fits: bool = True) -> str:
-    """The ending of an output that the user has not named: the input's family, else Matroska.
-
-    ``fits``: the other streams can be copied into that family.
-    """
+def family_suffix(info: MediaInfo) -> str:
+    """The ending of the input's own family of containers, else Matroska's."""
     if info.still:
         return {"png": ".png", "mjpeg": ".jpg", "webp": ".webp", "tiff": ".tiff"}.get(info.codec, ".png")
-    if not fits:
-        return ".mkv"
     if info.family == "mov":
         quicktime = info.metadata.get("major_brand", "").strip() == "qt" or info.codec == "prores"
         return ".mov" if quicktime else ".mp4"
@@ -139,8 +134,8 @@ def choose_encoder(info: MediaInfo, layout: Layout, container: str) -> str:
     codec = info.codec
     if layout.family == "rgb" or layout.alpha:
         return _encoder_of_rich(info, layout, container)
-    if codec in _LOSSLESS and _holds(container, "ffv1"):
-        return "ffv1"
+    if codec in _LOSSLESS and (kept := _lossless(codec, container)):
+        return kept
     if container == "webm":
         return "libsvtav1" if codec == "av1" and _svt_takes(layout) else "libvpx-vp9"
     if codec in ("vp8", "vp9") and container in ("matroska", "mp4") and layout.bits == 8:
@@ -160,9 +155,14 @@ def _encoder_of_rich(info: MediaInfo, layout: Layout, container: str) -> str:
         return "libvpx-vp9"
     if info.codec == "prores" and container == "mov":
         return "prores_ks"
-    if _holds(container, "ffv1") and (info.codec != "gif" or container != "mp4"):
-        return "ffv1"
+    if (info.codec != "gif" or container != "mp4") and (kept := _lossless(info.codec, container)):
+        return kept
     return "libx264rgb" if layout.family == "rgb" and layout.bits == 8 and not layout.alpha else "libx265"
+
+
+def _lossless(codec: str, container: str) -> str:
+    """FFV1 where the container holds it, else the input's own lossless codec, else nothing."""
+    return next((name for name in ("ffv1", codec) if name in _LOSSLESS and _holds(container, name)), "")
 
 
 def _svt_takes(layout: Layout) -> bool:

@@ -180,6 +180,12 @@ def display_matrix(picture: av.VideoFrame) -> Matrix3:
     return (a * 65536, b * 65536, 0, c * 65536, d * 65536, 0, 0, 0, 1 << 30)
 
 
+def plain_matrix(matrix: Matrix3) -> Matrix3:
+    """The turn of a matrix alone, without scaling and shifting, which some containers do not hold."""
+    a, b, c, d = (65536 * n for n in turn_of(matrix))
+    return (a, c, 0, b, d, 0, 0, 0, 1 << 30)
+
+
 def turn_of(matrix: Matrix3) -> tuple[int, int, int, int]:
     """The turn or mirror nearest to a display matrix, stored (x, y) -> display (x, y)."""
     a, b, c, d = matrix[0], matrix[1], matrix[3], matrix[4]

@@ -294,6 +294,10 @@ class Source:
                 continue
             if packet.has_sidedata("encryption_info"):
                 raise InputMediaError(self.path, "stream is encrypted")
+            if packet.is_corrupt and self._formats[0] == "mov":
+                # The last one, cut off by the file's end. An error in a decoder's thread would take sound frames along.
+                self._broke = "the last packet is cut off"
+                continue
             yield from self._decode(packet)
         yield from self._decode(None)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import av
 
 from vidrestore.errors import OutputError
+from vidrestore.media.encoding import CONTAINERS, family_suffix
 from vidrestore.media.faults import AV_ERRORS
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from vidrestore.media.probe import MediaInfo, StreamInfo
     from vidrestore.notes import Notes
 
-Action = Literal["restore", "copy", "transcode", "drop"]
+Action = Literal["restore", "copy", "transcode", "drop", "renew"]  # renew: the muxer writes it from tags or chapters
 
 # Containers whose muxer would take these, into files that hardly anything plays.
 _UNPLAYABLE = {"mp4": ("pcm_", "vorbis", "wma", "adpcm_")}
@@ -66,10 +67,19 @@ def plan_streams(
     tracks = tuple(
         Track(stream, "restore")
         if stream.index == info.video
-        else _decide(stream, templates[stream.index], container, settings, subject)
+        else _decide(info, stream, templates[stream.index], container, settings, subject)
         for stream in info.streams
     )
     return StreamPlan(tracks, timecode)
+
+
+def default_suffix(info: MediaInfo, templates: Sequence[Any]) -> str:
+    """The ending of an output that the user has not named: the input's family if its sound fits there, else
+    Matroska's, or QuickTime's for the sound of old telephones."""
+    own = family_suffix(info)
+    if info.still:
+        return own
+    return next((s for s in (own, ".mkv", ".mov") if sound_fits(info, templates, CONTAINERS[s])), ".mkv")
 
 
 def sound_fits(info: MediaInfo, templates: Sequence[Any], container: str) -> bool:
@@ -77,14 +87,18 @@ def sound_fits(info: MediaInfo, templates: Sequence[Any], container: str) -> boo
     return all(_fits(s, templates[s.index], container) for s in info.streams if s.kind == "audio")
 
 
-def _decide(stream: StreamInfo, template: Any, container: str, settings: EncodeSettings, subject: str) -> Track:
+def _decide(
+    info: MediaInfo, stream: StreamInfo, template: Any, container: str, settings: EncodeSettings, subject: str
+) -> Track:
     name = _NAMES.get(container, container)
     if container in _NO_STREAMS:
         return Track(stream, "drop", why=f"{name} holds pictures only")
     if stream.tag == "tmcd" or (stream.kind == "data" and "timecode" in stream.metadata):
         if container in ("mp4", "mov"):
-            return Track(stream, "drop", why="written anew from its first time code")
+            return Track(stream, "renew")
         return Track(stream, "drop", why=f"{name} has no time code track; kept as a tag")
+    if stream.kind == "data" and stream.codec == "bin_data" and info.family == "mov" and info.chapters:
+        return Track(stream, "renew")  # QuickTime's chapters are a text track too
     if stream.kind == "audio" and settings.audio_codec not in (None, "copy"):
         assert settings.audio_codec is not None
         return Track(stream, "transcode", settings.audio_codec)
@@ -94,16 +108,18 @@ def _decide(stream: StreamInfo, template: Any, container: str, settings: EncodeS
         return Track(stream, "transcode", _TEXT_OF[container])
     if stream.kind == "audio":
         what = f"stream {stream.index} ({stream.codec}) does not fit {name}"
-        raise OutputError(subject, what, f"use -o out.mkv or -c:a {_SOUND.get(container, 'aac')}")
-    return Track(stream, "drop", why=f"{name} cannot hold it" + ("" if container == "matroska" else "; mkv may"))
+        elsewhere = "" if container == "matroska" else "-o out.mkv or "
+        raise OutputError(subject, what, f"use {elsewhere}-c:a {_SOUND.get(container, 'flac')}")
+    hint = "; mkv can" if stream.kind in ("subtitle", "attachment") and container != "matroska" else ""
+    return Track(stream, "drop", why=f"{name} cannot hold it{hint}")
 
 
 def _fits(stream: StreamInfo, template: Any, container: str) -> bool:
     """Ask the muxer itself, with a trial output in memory."""
     if stream.codec.startswith(_UNPLAYABLE.get(container, ("\0",))):
         return False
-    if stream.kind == "data" and container in ("mp4", "mov", "matroska", "webm", "avi"):
-        return False  # headers are accepted, but the packets come out as something else
+    if stream.kind == "data" and stream.codec == "none":
+        return False  # mov's muxer takes it, but without the description that gives its bytes a meaning
     if stream.kind == "attachment" and container != "matroska":
         return False
     try:

@@ -18,7 +18,7 @@ from vidrestore.media.encoding import EncodeSettings, VideoPlan, container_of, p
 from vidrestore.media.faults import AV_ERRORS, libav_lines, reason, write_error
 from vidrestore.media.fitting import Fitter
 from vidrestore.media.planes import native_of
-from vidrestore.media.probe import UPRIGHT
+from vidrestore.media.probe import UPRIGHT, plain_matrix
 from vidrestore.media.publish import PartFile
 from vidrestore.media.relay import Relay
 from vidrestore.media.stills import StillSink
@@ -197,11 +197,11 @@ class Sink:
         video = None
         self._relay = Relay(self._out, self._container_name, self._source, self._notes, self._subject)
         for track in tracks.tracks:
-            fate = track.action if track.action in ("copy", "drop") else f"{track.action} {track.codec}".strip()
+            fate = f"{track.action} {track.codec}".strip()
             self.summary.streams.append(f"{track.stream}: {fate}{': ' + track.why if track.why else ''}")
             if track.action == "restore":
                 video = self._add_video(plan, settings, layout, tracks.timecode)
-            elif track.action != "drop":
+            elif track.action in ("copy", "transcode"):
                 self._relay.add(track)
         return video
 
@@ -228,7 +228,9 @@ class Sink:
         if self._container_name in _MOV and context.codec.canonical_name == "hevc":
             context.codec_tag = "hvc1"
         if info.matrix != UPRIGHT and self._container_name in (*_MOV, "matroska", "webm"):
-            video.set_display_matrix(info.matrix)
+            unit = {abs(n) for n in (*info.matrix[:2], *info.matrix[3:5])} == {0, 65536}
+            exact = unit and self._container_name in _MOV
+            video.set_display_matrix(info.matrix if exact else plain_matrix(info.matrix))
         kept = {k: v for k, v in info.stream.metadata.items() if k.lower() not in _OF_THE_FILE}
         video.metadata.update({k: v for k, v in kept.items() if not k.startswith(_COUNTED)})
         if timecode is not None:
