@@ -70,6 +70,12 @@ def open_error(subject: str, error: BaseException, lines: list[str], head: bytes
     return InputMediaError(subject, f"cannot be opened: {reason(error)}")
 
 
+def of_the_disk(error: BaseException) -> bool:
+    """Whether a failed write is the file system's or pipe's doing, not the muxer's."""
+    disk = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EPIPE, errno.EIO, errno.EACCES, errno.EROFS, errno.EBADF)
+    return getattr(error, "errno", None) in disk
+
+
 def write_error(subject: str, error: BaseException) -> VidrestoreError:
     """Why an output could not be written."""
     if isinstance(error, VidrestoreError):
@@ -81,8 +87,8 @@ def write_error(subject: str, error: BaseException) -> VidrestoreError:
         return OutputError(subject, "no space left on device")
     if number == errno.EFBIG:
         return OutputError(subject, "the file system holds no file of this size")
-    if isinstance(error, PermissionError):
+    if number in (errno.EACCES, errno.EROFS):
         return OutputError(subject, "permission denied")
-    if isinstance(error, FileNotFoundError):
+    if number == errno.ENOENT:
         return OutputError(subject, "no such folder")
     return OutputError(subject, f"cannot be written: {reason(error)}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from vidrestore.errors import OutputError
-from vidrestore.media.faults import AV_ERRORS, reason, write_error
+from vidrestore.media.faults import AV_ERRORS, of_the_disk, reason, write_error
 from vidrestore.media.tracks import add_copy
 from vidrestore.media.transcode import SoundLane, TextLane
 
@@ -88,7 +88,7 @@ class Relay:
         try:
             self._out.mux_one(packet)
         except AV_ERRORS as error:
-            if isinstance(error, OSError):
+            if of_the_disk(error):
                 raise write_error(self._subject, error) from error
             what = f"{self._container} refuses a packet of stream {packet.stream_index}: {reason(error)}"
             raise OutputError(self._subject, what) from error

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 Action = Literal["restore", "copy", "transcode", "drop", "renew"]  # renew: the muxer writes it from tags or chapters
 
-# Containers whose muxer would take these, into files that hardly anything plays.
-_UNPLAYABLE = {"mp4": ("pcm_", "vorbis", "wma", "adpcm_")}
+# What a muxer's header accepts but hardly anything plays, or its packets are refused later.
+_UNPLAYABLE = {"mp4": ("pcm_", "vorbis", "wma", "adpcm_", "amr_"), "mov": ("amr_",)}
 _TEXT = frozenset({"subrip", "ass", "ssa", "mov_text", "webvtt", "text"})
 _TEXT_OF = {"mp4": "mov_text", "mov": "mov_text", "matroska": "subrip", "webm": "webvtt"}
 _NO_STREAMS = frozenset({"yuv4mpegpipe"})  # holds pictures alone
@@ -74,12 +74,9 @@ def plan_streams(
 
 
 def default_suffix(info: MediaInfo, templates: Sequence[Any]) -> str:
-    """The ending of an output that the user has not named: the input's family if its sound fits there, else
-    Matroska's, or QuickTime's for the sound of old telephones."""
+    """The ending of an output that the user has not named: the input's family if its sound fits there, else .mkv."""
     own = family_suffix(info)
-    if info.still:
-        return own
-    return next((s for s in (own, ".mkv", ".mov") if sound_fits(info, templates, CONTAINERS[s])), ".mkv")
+    return own if info.still or sound_fits(info, templates, CONTAINERS[own]) else ".mkv"
 
 
 def sound_fits(info: MediaInfo, templates: Sequence[Any], container: str) -> bool:

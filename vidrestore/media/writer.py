@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,8 +13,9 @@ from av.codec.context import Flags
 from pydantic import BaseModel, ConfigDict
 
 from vidrestore.errors import InputMediaError, OutputError, RunError, UsageError, did_you_mean
+from vidrestore.media.ebml import marked, set_display_shape
 from vidrestore.media.encoding import EncodeSettings, VideoPlan, container_of, plan_video
-from vidrestore.media.faults import AV_ERRORS, libav_lines, reason, write_error
+from vidrestore.media.faults import AV_ERRORS, libav_lines, of_the_disk, reason, write_error
 from vidrestore.media.fitting import Fitter
 from vidrestore.media.planes import native_of
 from vidrestore.media.probe import UPRIGHT, plain_matrix
@@ -114,6 +114,8 @@ class Sink:
         _warn_losses(info, layout, container, plan, notes)
         self.summary = Summary(self._subject, container, plan.encoder, plan.pix_fmt, dict(plan.options), plan.threads)
         self._fitter = Fitter(layout, plan)
+        self._size = (plan.width, plan.height)
+        self._needs_shape = target is not None and needs_shape(container, plan.encoder, info)
         self._open = True
         self._packets = 0
         self._part = PartFile(target, info.path, overwrite=overwrite) if target is not None else None
@@ -149,6 +151,9 @@ class Sink:
             raise RunError(self._subject, what)
         self._open = False
         if self._part is not None:
+            sar = self._source.info.sar
+            if self._needs_shape and sar is not None and not set_display_shape(self._part.path, *self._size, sar):
+                self._notes.warn("sar_lost", self._source.path, f"the shape of samples {sar} could not be written")
             self._verify()
             self._part.publish()
 
@@ -235,6 +240,8 @@ class Sink:
         video.metadata.update({k: v for k, v in kept.items() if not k.startswith(_COUNTED)})
         if timecode is not None:
             video.metadata["timecode"] = timecode
+        if self._needs_shape:
+            video.metadata["title"] = marked(video.metadata.get("title", ""))
         video.disposition = info.stream.disposition
         return video
 
@@ -253,7 +260,7 @@ class Sink:
         try:
             self._out.start_encoding()
         except AV_ERRORS as error:
-            if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+            if of_the_disk(error):
                 raise write_error(self._subject, error) from error
             raise OutputError(
                 self._subject, f"{self._container_name} refuses these streams: {reason(error)}", "use -o out.mkv"
@@ -293,6 +300,12 @@ class Sink:
             raise OutputError(self._subject, "what was written holds no film")
 
 
+def needs_shape(container: str, encoder: str, info: MediaInfo) -> bool:
+    """Whether neither the bitstream nor PyAV tells Matroska's muxer that samples are not square."""
+    told = ("libx264", "libx264rgb", "libx265")
+    return container in ("matroska", "webm") and info.sar not in (None, 1) and encoder not in told
+
+
 def muxer_options(container: str, *, piped: bool) -> dict[str, str]:
     """Options of the muxer: own tags survive in mp4, and pipes get formats that need no seeking."""
     if container in _MOV:
@@ -315,6 +328,8 @@ def _warn_losses(info: MediaInfo, layout: Layout, container: str, plan: VideoPla
     """Say once what the chosen encoder or container cannot carry."""
     if info.hdr is not None and plan.encoder not in ("libx264", "libx265", "libsvtav1"):
         notes.warn("hdr_metadata_lost", info.path, f"{plan.encoder} cannot carry mastering display and light level")
+    if info.sar not in (None, 1) and container in ("nut", "mpegts") and plan.encoder in ("ffv1", "libvpx-vp9"):
+        notes.warn("sar_lost", info.path, f"{container} does not keep the shape of samples ({info.sar}); use mkv")
     if info.matrix != UPRIGHT and container not in (*_MOV, "matroska", "webm"):
         notes.warn("rotation_lost", info.path, f"{container} holds no rotation; use mkv or mp4")
     if layout.interlaced and plan.encoder in ("libx265", "libvpx-vp9", "libsvtav1"):
