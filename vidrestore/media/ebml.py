@@ -71,7 +71,7 @@ def _rewritten(tracks: bytes, width: int, height: int, sar: Fraction) -> bytes |
 
 def _entry(content: bytes, width: int, height: int, sar: Fraction) -> bytes:
     """A track entry of the same length with its true name and a display size."""
-    shown = (round(width * sar), height) if sar >= 1 else (width, round(height / sar))
+    shown = _display_size(width, height, sar)
     out = b""
     for number, first, start, end in _elements(content, 0, len(content)):
         inner = content[start:end]
@@ -86,6 +86,16 @@ def _entry(content: bytes, width: int, height: int, sar: Fraction) -> bytes:
             out += content[first:end]
     spare = len(content) - len(out)
     return out + bytes([_VOID, 0x40, spare - 3]) + bytes(spare - 3)
+
+
+def _display_size(width: int, height: int, sar: Fraction) -> tuple[int, int]:
+    """Whole numbers of exactly the right ratio, near the size of the picture stretched."""
+    ratio = width * sar / height
+    times = -(-height // ratio.denominator)
+    if ratio.denominator <= 4 * height:
+        exact = (width * sar).denominator == 1 and sar >= 1
+        return (int(width * sar), height) if exact else (ratio.numerator * times, ratio.denominator * times)
+    return round(width * sar), height
 
 
 def _element(number: int, content: bytes) -> bytes:

@@ -55,7 +55,7 @@ _DEFAULTS: dict[str, dict[str, str]] = {
     "prores_ks": {"vendor": "apl0"},
     "ffv1": {"level": "3", "slicecrc": "1", "g": "1"},
     "mjpeg": {"qmin": "1", "qmax": "2"},
-    "libwebp": {"lossless": "0", "quality": "95"},
+    "libwebp": {"quality": "95"},
 }
 
 
@@ -189,6 +189,8 @@ def plan_video(info: MediaInfo, layout: Layout, container: str, settings: Encode
         _add_params(options, codec.name, interlace_params(codec.name, info.interlaced_as))
     if info.hdr is not None:
         _add_params(options, codec.name, hdr_params(codec.name, info.hdr))
+    if codec.name == "libwebp" and layout.family == "rgb":
+        options.setdefault("lossless", "1")
     if codec.name == "libx265":
         _add_params(options, codec.name, "log-level=error")  # it writes to stderr by itself
     if codec.name == "libsvtav1":

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from vidrestore.errors import InputMediaError
 from vidrestore.media import probe
 from vidrestore.media.formats import Colour, assumed, layout_of, planar, reshape
 from vidrestore.media.planes import scaler, views
@@ -45,6 +46,7 @@ class Pictures:
         self._size = (first.width, first.height)
         self._shape = (first.format.name, *self._size)
         self.layout = self._layout(first)
+        self._note_dynamic_hdr(first)
         if self.layout.family != "rgb" and self.layout.matrix_tag == 2 and self._assume is None:
             span = "full" if self.layout.full_range else "limited"
             self._notes.warn("colour_assumed", self._path, f"no colour tags: {self.layout.matrix} {span} assumed")
@@ -78,6 +80,14 @@ class Pictures:
             cut=cut,
             native=picture,
         )
+
+    def _note_dynamic_hdr(self, first: Any) -> None:
+        names = probe.dynamic_hdr(first)
+        if self._info.tag in ("dvh1", "dvhe", "dav1") and self.layout.transfer == 2:
+            raise InputMediaError(self._path, "Dolby Vision profile 5 has no usable base layer")
+        for name in names:
+            kind = name.lower().replace(" ", "_").replace("+", "plus")
+            self._notes.warn(f"{kind}_dropped", self._path, f"{name} metadata dropped")
 
     def _wanted(self, pix_fmt: str) -> str:
         return "gbrp" if self._opaque else planar(pix_fmt, self._path)

@@ -208,6 +208,12 @@ def hdr_of(picture: av.VideoFrame) -> Hdr | None:
     return Hdr(points if has_primaries else (), (values[8], values[9]) if has_luminance else None, hdr.light)
 
 
+def dynamic_hdr(picture: av.VideoFrame) -> list[str]:
+    """Names of picture-by-picture HDR metadata, which no longer fit once pixels change."""
+    kinds = {"DOVI_METADATA": "Dolby Vision", "DOVI_RPU_BUFFER": "Dolby Vision", "DYNAMIC_HDR_PLUS": "HDR10+"}
+    return sorted({name for kind, name in kinds.items() if _side_data(picture, kind) is not None})
+
+
 def _side_data(picture: av.VideoFrame, name: str) -> bytes | None:
     try:
         data: Any = picture.side_data.get(name)
