@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from vidrestore.errors import InputAccessError, InputMediaError, UsageError
-from vidrestore.train.damage import degrade, photograph, tone
+from vidrestore.train.damage import degrade, lost_size, photograph, tone
 from vidrestore.train.loop import Budget, Log, Run, fit
 from vidrestore.train.shards import pictures
 from vidrestore.train.sheet import sheet, write_png
@@ -134,7 +134,10 @@ def test_shards_are_read_in_order(tmp_path: Path) -> None:
 def test_damage_depends_on_its_generator_alone_and_keeps_the_shape() -> None:
     image = np.random.default_rng(0).integers(0, 256, (41, 30, 3), np.uint8)
     for seed in range(30):
-        a, b = (degrade(photograph(image, rng), rng) for rng in (np.random.default_rng(seed) for _ in range(2)))
+        a, b = (
+            degrade(photograph(image, rng), lost_size(rng), rng)
+            for rng in (np.random.default_rng(seed) for _ in range(2))
+        )
         assert a.shape == image.shape
         assert a.dtype == np.uint8
         assert np.array_equal(a, b)

@@ -88,7 +88,12 @@ def photograph(image: Picture, rng: Generator) -> Picture:
     return image
 
 
-def degrade(image: Picture, rng: Generator) -> Picture:
+def lost_size(rng: Generator) -> float:
+    """How many times smaller the picture once was: 1 for half of them, up to 4.5 for the rest."""
+    return float(np.exp(rng.uniform(np.log(1.2), np.log(4.5)))) if rng.random() < 0.55 else 1.0
+
+
+def degrade(image: Picture, factor: float, rng: Generator) -> Picture:
     """Blur, loss of size, noise and coding, each at random strength and often absent.
 
     Half of the pictures that lose size carry noise and coding at the small size, as an enlarged old clip does.
@@ -98,14 +103,12 @@ def degrade(image: Picture, rng: Generator) -> Picture:
         image = motion_blur(image, int(rng.integers(3, 12)), float(rng.uniform(0, np.pi)))
     if rng.random() < 0.2:
         image = blur(image, float(rng.uniform(0.4, 2.2)))
-    small = rng.random() < 0.55
-    if small:
-        factor = float(np.exp(rng.uniform(np.log(1.2), np.log(4.5))))
+    if factor > 1:
         image = resized(image, round(width / factor), round(height / factor), int(rng.choice(DOWN)))
+        up = int(rng.choice(UP, p=UP_SHARE))
         if rng.random() < 0.5:
-            image = record(image, rng)
-            return resized(image, width, height, int(rng.choice(UP, p=UP_SHARE)))
-        image = resized(image, width, height, int(rng.choice(UP, p=UP_SHARE)))
+            return resized(record(image, rng), width, height, up)
+        image = resized(image, width, height, up)
     return record(image, rng)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     F32 = NDArray[np.float32]
 
-SMALLEST = 12.0  # px of a face's longer side; smaller ones are not asked for
+SMALLEST = 16.0  # px of a face's longer side; smaller ones are not asked for
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,9 +96,19 @@ def crop(scene: Scene, zoom: float, corner: tuple[float, float], backdrop: Pictu
         return (points.reshape(-1, 2) * scale + offset).reshape(points.shape).astype(np.float32)
 
     boxes, points, ignore = carry(scene.boxes), carry(scene.landmarks), carry(scene.ignore)
-    kept = visible(boxes, side) >= 0.6
-    kept &= (boxes[:, 2:] - boxes[:, :2]).max(axis=1, initial=0) >= SMALLEST
-    return Scene(out, boxes[kept], points[kept], np.concatenate((ignore, boxes[~kept])))
+    return only(Scene(out, boxes, points, ignore), visible(boxes, side) >= 0.6, SMALLEST)
+
+
+def only(scene: Scene, kept: NDArray[np.bool_], smallest: float) -> Scene:
+    """The scene with those faces (bool [n]) that are not too small; the others turn into regions to ignore."""
+    kept = kept & ((scene.boxes[:, 2:] - scene.boxes[:, :2]).max(axis=1, initial=0) >= smallest)
+    ignore = np.concatenate((scene.ignore, scene.boxes[~kept]))
+    return replace(scene, boxes=scene.boxes[kept], landmarks=scene.landmarks[kept], ignore=ignore)
+
+
+def faded(scene: Scene, smallest: float) -> Scene:
+    """The scene with the faces that damage left recognisable: those of that many px or more."""
+    return only(scene, np.ones(len(scene.boxes), np.bool_), smallest)
 
 
 def visible(boxes: F32, side: int) -> F32:
@@ -108,24 +118,35 @@ def visible(boxes: F32, side: int) -> F32:
     return np.asarray(np.prod(inside[:, 2:] - inside[:, :2], axis=1) / area, np.float32)
 
 
-def random_crop(scene: Scene, backdrop: Picture, rng: Generator) -> Scene:
-    """A crop about a face of the scene brought to a random size, or anywhere where there is none."""
+def rarity(scene: Scene) -> F32:
+    """[n]: how often each face is to be shown; turned ones, of which there are few, three times as often, and
+    those of a crowd less each."""
+    eyes = np.hypot(*(scene.landmarks[:, 1] - scene.landmarks[:, 0]).T)
+    turned = eyes < 0.36 * (scene.boxes[:, 2] - scene.boxes[:, 0])
+    return np.asarray(np.where(turned, 3.0, 1.0) / np.sqrt(max(1, len(eyes))), np.float32)
+
+
+def crop_about(scene: Scene, face: int, backdrop: Picture, rng: Generator) -> Scene:
+    """A crop with that face in it, brought to a random size."""
+    side = backdrop.shape[0]
+    box = scene.boxes[face]
+    size = float((box[2:] - box[:2]).max())
+    target = float(np.exp(rng.uniform(np.log(SMALLEST), np.log(max(min(0.9 * side, 3 * size), SMALLEST + 1)))))
+    zoom = max(target / size, 0.5 * side / max(scene.image.shape[:2]))
+    reach = max(0.0, side / 2 - 0.6 * size * zoom)
+    if rng.random() < 0.08:  # now and then the border cuts the face
+        reach = side / 2
+    x, y = (box[:2] + box[2:]) / 2 * zoom - side / 2 + rng.uniform(-reach, reach, 2)
+    out = crop(scene, zoom, (round(x), round(y)), backdrop)
+    return out.mirrored() if rng.random() < 0.5 else out
+
+
+def crop_anywhere(scene: Scene, backdrop: Picture, rng: Generator) -> Scene:
+    """A crop of any part at any size."""
     side = backdrop.shape[0]
     height, width = scene.image.shape[:2]
-    if len(scene.boxes) and rng.random() < 0.85:
-        box = scene.boxes[rng.integers(len(scene.boxes))]
-        size = float((box[2:] - box[:2]).max())
-        high = min(0.9 * side, 3 * size)
-        target = float(np.exp(rng.uniform(np.log(12), np.log(max(high, 13)))))
-        zoom = max(target / size, 0.5 * side / max(height, width))
-        middle = (box[:2] + box[2:]) / 2 * zoom
-        reach = max(0.0, side / 2 - 0.6 * size * zoom)
-        x, y = middle - side / 2 + rng.uniform(-reach, reach, 2)
-        if rng.random() < 0.08:  # now and then the border cuts the face
-            x, y = middle - side / 2 + rng.uniform(-side / 2, side / 2, 2)
-    else:
-        zoom = float(np.exp(rng.uniform(np.log(0.8 * side / max(height, width)), np.log(2.5))))
-        x = rng.uniform(min(0, width * zoom - side), max(0, width * zoom - side))
-        y = rng.uniform(min(0, height * zoom - side), max(0, height * zoom - side))
+    zoom = float(np.exp(rng.uniform(np.log(0.8 * side / max(height, width)), np.log(2.5))))
+    x = rng.uniform(min(0, width * zoom - side), max(0, width * zoom - side))
+    y = rng.uniform(min(0, height * zoom - side), max(0, height * zoom - side))
     out = crop(scene, zoom, (round(x), round(y)), backdrop)
     return out.mirrored() if rng.random() < 0.5 else out
