@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import tomllib
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -143,6 +143,7 @@ def presets() -> dict[str, str]:
     return {path.stem: _toml(path).get("description", "") for path in sorted(_configs().glob("*.toml"))}
 
 
+@cache
 def blend_options(model: type[BaseModel]) -> type[BaseModel]:
     """A blend plugin's options and ``strength``, which the engine offers for every one of them."""
     if "strength" in model.model_fields:
