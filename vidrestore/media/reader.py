@@ -6,24 +6,24 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain, pairwise
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import av
-import av.error
+import av.format
 from pydantic import BaseModel, ConfigDict, Field
 
 from vidrestore.errors import InputMediaError, PartialInput, RunError, VidrestoreError
 from vidrestore.media import probe
-from vidrestore.media.copied import Copied
-from vidrestore.media.faults import AV_ERRORS, reason
+from vidrestore.media.feed import Feed
 from vidrestore.media.opening import STILL_FORMATS, open_input
 from vidrestore.media.pictures import Pictures
-from vidrestore.media.timing import Clock, Splices
+from vidrestore.media.timing import Clock
 from vidrestore.types import Frame
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from vidrestore.media.copied import Copied
     from vidrestore.media.probe import MediaInfo
     from vidrestore.notes import Notes
 
@@ -34,7 +34,6 @@ _RAW = frozenset(
 )
 # Containers whose declared duration is believed when the data ends before it.
 _HONEST = frozenset({"mov", "matroska", "avi", "flv", "wtv", "asf"})
-_LATE = Fraction(10)  # seconds that other streams may lie behind the pictures in a file
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,35 +85,35 @@ def read_info(source: str, notes: Notes, settings: ReadSettings | None = None) -
 class Source:
     """An opened film: ``info``, then ``frames()`` once; ``copied`` fills while frames are taken."""
 
-    _honest: ClassVar[frozenset[str]] = _HONEST
-
     def __init__(self, path: str, container: Any, notes: Notes, settings: ReadSettings, threads: int) -> None:
         self.path, self.notes, self.settings = path, notes, settings
-        self.copied = Copied()
         self.frames_in = 0  # frames handed out
         self.corrupt_frames = 0
-        self.bad_packets = 0
         self.failure: PartialInput | None = None  # known when frames() has ended
         self._container = container
         self._formats = tuple(container.format.name.split(","))
         self._streams = tuple(probe.stream_info(s) for s in container.streams)
         index = probe.choose_video(container, self._streams, settings.video_stream, path)
         self._stream = container.streams[index]
-        self._decoder = self._open_decoder(threads)
-        self._splices = Splices(notes, path)
-        self._shift: Fraction | None = None  # seconds subtracted from every time stamp; None until decided
-        self._early: list[Any] = []
-        self._ends: dict[int, Fraction] = {}  # seconds, of every stream
-        self._broke = ""
+        self._feed = Feed(path, container, self._streams[index], notes, settings, threads)
         self._origin = Fraction(container.start_time or 0, av.time_base)
         self._start = None if settings.start is None else Fraction(settings.start)
-        self._end = None if settings.end is None else Fraction(settings.end)
         self._prime()
+
+    @property
+    def copied(self) -> Copied:
+        """Packets of the other streams."""
+        return self._feed.copied
 
     @property
     def streams(self) -> tuple[Any, ...]:
         """PyAV's streams, as templates for copies."""
         return tuple(self._container.streams)
+
+    @property
+    def bad_packets(self) -> int:
+        """Packets that could not be decoded."""
+        return self._feed.bad_packets
 
     @property
     def ts_fixed(self) -> int:
@@ -124,82 +123,71 @@ class Source:
     @property
     def shift(self) -> Fraction:
         """Seconds that were subtracted from every time stamp of every stream."""
-        return self._shift or Fraction(0)
+        return self._feed.shift or Fraction(0)
 
     def frames(self) -> Iterator[Frame]:
         """Every picture in the order of the film. When it ends, ``failure`` says whether the input broke off.
 
         Raises RunError (6) under ``strict`` at the first fault; PartialInput is never raised here.
         """
+        limit = self._feed.limit
         for picture in self._stamped:
-            if self._end is not None and picture.pts * self._clock.time_base >= self._limit:
-                self._finish_copies()
-                break
+            if limit is not None and picture.pts * self._clock.time_base >= limit:
+                self._feed.finish_copies()
+                return
             frame = self._pictures.frame(picture, self.frames_in)
             if frame.corrupt:
                 self.corrupt_frames += 1
-                self._fault("corrupt_frame", f"frame {frame.index} ({frame.seconds:.2f} s) is damaged")
+                self._feed.fault("corrupt_frame", f"frame {frame.index} ({frame.seconds:.2f} s) is damaged")
             self.frames_in += 1
+            self._feed.handed_out = self.frames_in
             yield frame
-        else:
-            self._judge_end()
+        self._judge_end()
 
     def close(self) -> None:
-        """Let go of decoder and file."""
+        """Let go of the decoder; the container is closed by who opened it."""
         self._stamped.close()
-
-    # -- opening ---------------------------------------------------------------------------------------
-
-    def _open_decoder(self, threads: int) -> Any:
-        context = self._stream.codec_context
-        info = self._streams[self._stream.index]
-        if context is None:
-            raise InputMediaError(self.path, f"no decoder for codec {info.codec} ({info.tag or 'no tag'})")
-        if info.tagged("alpha_mode") == "1" and info.codec in ("vp8", "vp9"):
-            context = av.CodecContext.create({"vp8": "libvpx", "vp9": "libvpx-vp9"}[info.codec], "r")  # keeps alpha
-        context.thread_type = "AUTO"
-        context.thread_count = threads
-        try:
-            context.open(strict=False)
-        except AV_ERRORS as error:
-            raise InputMediaError(self.path, f"the {info.codec} decoder refuses it: {reason(error)}") from error
-        return context
 
     def _prime(self) -> None:
         """Decode the first pictures and settle what they tell: format, rate, clock, shift."""
-        self._seek()
-        raw = self._raw_pictures()
-        head: list[Any] = []
-        for picture in raw:
-            head.append(picture)
-            if len(head) >= _LOOK and (any(p.pts is not None for p in head) or len(head) >= _LOOK_MOST):
-                break
-        if not head:
-            raise self._nothing_decoded()
+        head, raw = self._head()
         rate = self._rate(head)
-        timeless = all(p.pts is None and p.dts is None for p in head)
-        regular = self.settings.rate is not None or timeless or self._formats[0] in _RAW
+        regular = self._is_regular(head)
         if regular and self.settings.rate is None and self._formats[0] not in STILL_FORMATS:
-            fps = f"{float(rate):.5g}"
-            self.notes.warn("no_timestamps", self.path, f"no timestamps: assuming {fps} fps (set -r)")
+            self.notes.warn("no_timestamps", self.path, f"no timestamps: assuming {float(rate):.5g} fps (set -r)")
         time_base = 1 / rate if regular else Fraction(self._stream.time_base)
-        self._number_backwards(head, rate, time_base)
+        number_backwards(head, rate, time_base)
         self._clock = Clock(time_base, rate, self.notes, self.path, regular=regular, strict=self.settings.strict)
         self._pictures = Pictures(self.path, self.notes, self._stream, self._streams[self._stream.index], self.settings)
         self._pictures.look(head[0])
-        self.info = self._describe(head[0], rate, time_base, still=self._is_still(head))
-        self._settle_shift(head[0], regular)
+        self.info = self._describe(head, rate, time_base)
+        shift = self._choose_shift(head[0], regular=regular)
+        end = self.settings.end
+        self._feed.settle(shift, None if end is None else Fraction(end) - (self._start or 0))
         self._stamped = self._stamp(chain(head, raw))
-        self._release_early()
 
-    def _seek(self) -> None:
-        if not self._start or self._formats[0] in _RAW or self.path == "-":
-            return
-        wanted = int((self._origin + self._start) * av.time_base)
-        try:
-            self._container.seek(wanted, backward=True)
-        except AV_ERRORS:
-            return  # not seekable: decoded from the beginning
+    def _head(self) -> tuple[list[Any], Iterator[Any]]:
+        """The first pictures, and those that follow. A cut begins at a key frame before it: where a container
+        seeks badly, further back, at last from the film's beginning."""
+        seekable = self._start and self._formats[0] not in _RAW and self.path != "-" and self.settings.rate is None
+        for back in (0, 10, 100) if seekable else ():
+            start = self._origin + (self._start or 0)
+            if back > start - self._origin or not self._feed.seek(start - back):
+                break
+            head, raw = _look(self._feed.pictures())
+            if head and head[0].pts is not None and head[0].pts * self._stream.time_base <= start:
+                return head, raw
+        if seekable:
+            self._feed.seek(self._origin)
+        head, raw = _look(self._feed.pictures())
+        if not head:
+            raise self._nothing_decoded()
+        return head, raw
+
+    def _is_regular(self, head: list[Any]) -> bool:
+        """Whether frames are numbered by rate, as their stream has no times of its own."""
+        timeless = all(p.pts is None and p.dts is None for p in head)
+        return self.settings.rate is not None or timeless or self._formats[0] in _RAW
 
     def _rate(self, head: list[Any]) -> Fraction:
         if self.settings.rate is not None:
@@ -207,28 +195,17 @@ class Source:
         stamps = [p.pts for p in head if p.pts is not None]
         return probe.sane_rate(self._stream, [b - a for a, b in pairwise(stamps)])
 
-    @staticmethod
-    def _number_backwards(head: list[Any], rate: Fraction, time_base: Fraction) -> None:
-        """Give leading pictures without a time stamp the times just before the first that has one."""
-        known = next((i for i, p in enumerate(head) if p.pts is not None), 0)
-        for i in range(known):
-            head[i].pts = head[known].pts - round((known - i) / (rate * time_base))
-
-    def _is_still(self, head: list[Any]) -> bool:
-        return len(head) == 1 and self._formats[0] in STILL_FORMATS
-
     def _nothing_decoded(self) -> VidrestoreError:
         codec = self._streams[self._stream.index].codec
-        if self.path == "-" and "mov" in self._formats and self._broke:
+        if self.path == "-" and "mov" in self._formats and self._feed.broke:
             remedy = "write it with -movflags +faststart, or use mkv, nut or ts"
             return InputMediaError("-", "mp4 on a pipe needs moov first", remedy)
-        why = self._broke or self._last_fault
+        why = self._feed.broke or self._feed.last_fault
         return InputMediaError(self.path, f"no frames: {codec} cannot be decoded ({why})" if why else "no frames")
 
-    _last_fault = ""
-
-    def _describe(self, first: Any, rate: Fraction, time_base: Fraction, *, still: bool) -> MediaInfo:
+    def _describe(self, head: list[Any], rate: Fraction, time_base: Fraction) -> MediaInfo:
         container, stream, look = self._container, self._stream, self._pictures
+        still = len(head) == 1 and self._formats[0] in STILL_FORMATS
         duration = container.duration
         return probe.MediaInfo(
             path=self.path,
@@ -238,7 +215,7 @@ class Source:
             codec=self._streams[stream.index].codec,
             profile=stream.codec_context.profile or "",
             layout=look.layout,
-            pix_fmt=first.format.name,
+            pix_fmt=head[0].format.name,
             rate=rate,
             time_base=time_base,
             duration=None if duration is None or duration <= 0 or still else Fraction(duration, av.time_base),
@@ -246,7 +223,7 @@ class Source:
             matrix=look.matrix,
             start_time=self._origin,
             field_order=look.field_order,
-            hdr=probe.hdr_of(first),
+            hdr=probe.hdr_of(head[0]),
             still=still,
             sar=Fraction(stream.sample_aspect_ratio) if stream.sample_aspect_ratio else None,
             metadata=dict(container.metadata),
@@ -254,68 +231,16 @@ class Source:
             bit_rate=stream.codec_context.bit_rate,
         )
 
-    def _settle_shift(self, first: Any, regular: bool) -> None:
-        """One shift for all streams: a broadcast's clock begins anywhere; a cut begins at 0; no frame lies before 0."""
-        begins = Fraction(0) if regular or first.pts is None else first.pts * self._clock.time_base
-        broadcast = self._container.format.flags & av.format.Flags.ts_discont.value
-        shift = self._origin if broadcast or self._formats[0] == "wtv" else Fraction(0)
+    def _choose_shift(self, first: Any, *, regular: bool) -> Fraction:
+        """One shift for all streams: a cut begins at 0, so does a broadcast, whose clock begins anywhere, and no
+        frame lies before 0. Other films keep their times."""
         if self._start is not None:
-            shift = self._origin + self._start
-        elif regular:
-            shift = Fraction(0)
-        elif begins < shift:
-            shift = begins
-        self._shift = shift
-        self._limit = self._end - (self._start or 0) if self._end is not None else Fraction(0)
-
-    # -- reading ---------------------------------------------------------------------------------------
-
-    def _packets(self) -> Iterator[Any]:
-        """Demuxed packets, without the markers of the end. A broken input ends here and says why."""
-        wanted = [s for s in self._container.streams if self.settings.copy or s.index == self._stream.index]
-        try:
-            for packet in self._container.demux(wanted):
-                if packet.size:
-                    yield packet
-        except EOFError:
-            return
-        except AV_ERRORS as error:
-            self._broke = reason(error)
-
-    def _raw_pictures(self) -> Iterator[Any]:
-        """Decoded pictures in the decoder's order; other packets are set aside on the way."""
-        video = self._stream.index
-        for packet in self._packets():
-            kind = packet.stream.type
-            self._splices.correct(packet, steady=kind in ("video", "audio"))
-            self._note_end(packet)
-            if packet.stream_index != video:
-                self._carry(packet)
-                continue
-            if packet.has_sidedata("encryption_info"):
-                raise InputMediaError(self.path, "stream is encrypted")
-            if packet.is_corrupt and self._formats[0] == "mov":
-                # The last one, cut off by the file's end. An error in a decoder's thread would take sound frames along.
-                self._broke = "the last packet is cut off"
-                continue
-            yield from self._decode(packet)
-        yield from self._decode(None)
-
-    def _decode(self, packet: Any) -> list[Any]:
-        try:
-            pictures: list[Any] = self._decoder.decode(packet)
-            return pictures
-        except EOFError:
-            return []
-        except PermissionError as error:
-            raise InputMediaError(self.path, "stream is encrypted (the decoder is not allowed to read it)") from error
-        except AV_ERRORS as error:
-            self.bad_packets += 1
-            self._last_fault = reason(error)
-            where = "" if packet is None or packet.pts is None else f" at {float(packet.pts * packet.time_base):.2f} s"
-            if self._shift is not None:  # before the first picture: a recording that begins off a key frame
-                self._fault("bad_packet", f"a packet{where} cannot be decoded: {reason(error)}")
-            return []
+            return self._start if regular else self._origin + self._start
+        if regular:
+            return Fraction(0)
+        broadcast = self._container.format.flags & av.format.Flags.ts_discont.value or self._formats[0] == "wtv"
+        begins = Fraction(0) if first.pts is None else first.pts * self._clock.time_base
+        return min(begins, self._origin if broadcast else Fraction(0))
 
     def _stamp(self, raw: Iterator[Any]) -> Any:
         """Pictures with final time stamps, from the cut's beginning on."""
@@ -328,80 +253,17 @@ class Source:
             if ready.pts >= 0 or self._start is None:
                 yield ready
 
-    def _fault(self, kind: str, text: str) -> None:
-        if self.settings.strict:
-            raise RunError(self.path, text, "run without --strict to carry on")
-        self.notes.warn(kind, self.path, text)
-
-    # -- other streams ---------------------------------------------------------------------------------
-
-    def _note_end(self, packet: Any) -> None:
-        stamp = packet.pts if packet.pts is not None else packet.dts
-        if stamp is not None:
-            end = (stamp + (packet.duration or 0)) * packet.time_base
-            self._ends[packet.stream_index] = max(end, self._ends.get(packet.stream_index, end))
-
-    def _carry(self, packet: Any) -> None:
-        if self._shift is None:
-            self._early.append(packet)
-            return
-        ticks = round(self._shift / packet.time_base)
-        if ticks:
-            packet.pts = None if packet.pts is None else packet.pts - ticks
-            packet.dts = None if packet.dts is None else packet.dts - ticks
-        if self._inside(packet):
-            self.copied.put(self.frames_in, packet)
-
-    def _inside(self, packet: Any) -> bool:
-        """Whether a packet lies in the cut; a caption that hangs over its beginning is shortened."""
-        stamp = packet.pts if packet.pts is not None else packet.dts
-        if stamp is None or (self._start is None and self._end is None):
-            return True
-        if self._end is not None and stamp * packet.time_base >= self._limit:
-            return False
-        if self._start is None or stamp >= 0:
-            return True
-        over = stamp + (packet.duration or 0)
-        if packet.stream.type != "subtitle" or over <= 0:
-            return False
-        packet.pts = packet.dts = 0
-        packet.duration = over
-        return True
-
-    def _release_early(self) -> None:
-        early, self._early = self._early, []
-        for packet in early:
-            self._carry(packet)
-
-    def _finish_copies(self) -> None:
-        """After the last picture of a cut: other streams lie behind in the file by up to some seconds."""
-        if not self.settings.copy:
-            return
-        limit = self._limit + self.shift
-        sound = {s.index for s in self._streams if s.kind == "audio"}
-        for packet in self._packets():
-            self._splices.correct(packet, steady=packet.stream.type in ("video", "audio"))
-            self._note_end(packet)
-            if packet.stream_index != self._stream.index:
-                self._carry(packet)
-            elif packet.dts is not None and packet.dts * packet.time_base > limit + _LATE:
-                break
-            if all(i in self._ends and self._ends[i] >= limit for i in sound):
-                break
-
-    # -- the end ---------------------------------------------------------------------------------------
-
     def _judge_end(self) -> None:
         """Decide whether the film was all there."""
-        declared = self.info.duration
-        ended = max(self._ends.values(), default=Fraction(0)) - self._origin
+        declared, feed = self.info.duration, self._feed
+        ended = max(feed.ends.values(), default=Fraction(0)) - self._origin
         of = f" of {float(declared):.1f} s" if declared else ""
         what = ""
-        if self._broke:
-            what = f"input ends at {float(ended):.1f} s{of} ({self._broke})"
-        elif self.bad_packets and self._shift is not None and self.notes.count("bad_packet"):
-            what = f"{self.notes.count('bad_packet')} packets cannot be decoded"
-        elif self._short(declared, ended):
+        if feed.broke:
+            what = f"input ends at {float(ended):.1f} s{of} ({feed.broke})"
+        elif feed.bad_packets:
+            what = f"{feed.bad_packets} packet{'s' * (feed.bad_packets > 1)} cannot be decoded"
+        elif self._is_short(declared, ended):
             what = f"input ends at {float(ended):.1f} s{of}"
         if what and self.settings.strict:
             raise RunError(self.path, what)
@@ -410,8 +272,25 @@ class Source:
         elif what:
             self.failure = PartialInput(self.path, what, "the output holds what could be read")
 
-    def _short(self, declared: Fraction | None, ended: Fraction) -> bool:
+    def _is_short(self, declared: Fraction | None, ended: Fraction) -> bool:
         everything = self.settings.copy or len(self._streams) == 1
-        if not declared or self._formats[0] not in self._honest or not everything:
+        if not declared or self._formats[0] not in _HONEST or not everything:
             return False
         return declared - ended > max(Fraction(1, 5), 2 / self.info.rate)
+
+
+def _look(raw: Iterator[Any]) -> tuple[list[Any], Iterator[Any]]:
+    """The first few pictures, more of them while none has a time, and the rest."""
+    head: list[Any] = []
+    for picture in raw:
+        head.append(picture)
+        if len(head) >= _LOOK and (any(p.pts is not None for p in head) or len(head) >= _LOOK_MOST):
+            break
+    return head, raw
+
+
+def number_backwards(head: list[Any], rate: Fraction, time_base: Fraction) -> None:
+    """Give leading pictures without a time stamp the times just before the first that has one."""
+    known = next((i for i, p in enumerate(head) if p.pts is not None), 0)
+    for i in range(known):
+        head[i].pts = head[known].pts - round((known - i) / (rate * time_base))
