@@ -88,7 +88,7 @@ def _kernel(radius: float, scale: float) -> int:
 
 def _step(scale: float) -> int:
     """Means of a wide window may be taken on a coarser grid (He and Sun, "Fast Guided Filter", 2015)."""
-    return max(1, int(scale))
+    return max(1, round(1.5 * scale))
 
 
 def _cored(fine: Tensor, noise: float) -> Tensor:

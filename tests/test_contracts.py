@@ -1,0 +1,127 @@
+"""Every first-party plugin keeps the contract that others are held to; and the contract catches breaches."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from fakes import NoOptions, OneLatent, Plain, ThreeLatents
+from pydantic import BaseModel, ConfigDict, Field
+
+from vidrestore import registry, testing
+from vidrestore.media.reader import PyAVDecoder
+from vidrestore.media.writer import PyAVEncoder
+
+CHECKS = {
+    "detect": testing.check_detector,
+    "track": testing.check_tracker,
+    "restore": testing.check_restorer,
+    "smooth": testing.check_smoother,
+    "blend": testing.check_blender,
+}
+INSTALLED = [(kind, name) for kind in CHECKS for name in registry.entries(kind)]
+
+
+@pytest.mark.parametrize(("kind", "name"), INSTALLED)
+def test_first_party_plugins_keep_the_contract(kind: str, name: str) -> None:
+    CHECKS[kind](registry.find(kind, name))
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("film") / "small.mkv"
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("libx264", rate=25, options={"bf": "2"})
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        for i in range(12):
+            picture = np.full((64, 96, 3), 10 * i, np.uint8)
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        out.mux(stream.encode(None))
+    return path
+
+
+def test_decoder_and_encoder_keep_the_contract(film: Path, tmp_path: Path) -> None:
+    testing.check_decoder(PyAVDecoder, film)
+    testing.check_encoder(PyAVEncoder, film, tmp_path / "out.mkv")
+
+
+@pytest.mark.parametrize("fake", [Plain, OneLatent, ThreeLatents])
+def test_the_fakes_of_our_own_tests_keep_it_too(fake: Any) -> None:
+    testing.check_restorer(fake)
+
+
+class Sloppy(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    gain: float = 1.0
+
+
+class Careful(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    gain: float = Field(1.0, description="of everything")
+
+
+class Drifting(Plain):
+    """Uses a random number that is not the engine's."""
+
+    def restore(self, faces: Any, ctx: Any) -> Any:
+        import torch
+
+        return (faces.crops + 0.1 * torch.rand(())).clamp(0, 1)
+        yield
+
+
+class Undeclared(OneLatent):
+    latents = ()
+
+
+class Mixing(Plain):
+    """Lets faces of a batch see one another."""
+
+    def restore(self, faces: Any, ctx: Any) -> Any:
+        return (0.5 * faces.crops + 0.5 * faces.crops.mean(0, keepdim=True)).clamp(0, 1)
+        yield
+
+
+class Writing(Plain):
+    def restore(self, faces: Any, ctx: Any) -> Any:
+        return faces.crops.mul_(0.5)
+        yield
+
+
+@pytest.mark.parametrize(
+    ("fake", "message"),
+    [(Drifting, "must repeat"), (Undeclared, "declared"), (Mixing, "other faces"), (Writing, "must not change")],
+)
+def test_breaches_of_a_restorer_are_caught(fake: Any, message: str) -> None:
+    with pytest.raises(AssertionError, match=message):
+        testing.check_restorer(fake)
+
+
+def test_options_need_words() -> None:
+    with pytest.raises(AssertionError, match="'gain' needs a description"):
+        testing.check_options(type("P", (), {"Options": Sloppy}))
+    testing.check_options(type("P", (), {"Options": Careful}))
+    testing.check_options(type("P", (), {"Options": NoOptions}))
+
+
+class Late:
+    """A smoother that forgets its state at every window."""
+
+    Options = NoOptions
+    lookahead = 0
+
+    def __init__(self, options: Any) -> None: ...
+
+    def wants(self, latent: str) -> bool:
+        return True
+
+    def smooth(self, x: Any, t: Any, weight: Any, present: Any, n_now: int, state: Any) -> Any:
+        return x[:, :n_now] * 0.5 + x[:, :1] * 0.5, {}
+
+
+def test_breaches_of_a_smoother_are_caught() -> None:
+    with pytest.raises(AssertionError, match="windows of 4"):
+        testing.check_smoother(Late)
