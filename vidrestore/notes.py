@@ -20,6 +20,7 @@ class Note:
     subject: str  # what it is about, mostly a file name
     text: str  # as first said
     count: int = 0
+    quiet: bool = False  # for the record only
 
 
 class Notes:
@@ -30,13 +31,13 @@ class Notes:
         self._notes: dict[tuple[str, str], Note] = {}
         self._lock = Lock()
 
-    def warn(self, kind: str, subject: str, text: str, *, times: int = 1) -> None:
-        """Count one more of this kind about this subject; the first is said at once."""
+    def warn(self, kind: str, subject: str, text: str, *, times: int = 1, quiet: bool = False) -> None:
+        """Count one more of this kind about this subject; the first is said at once, or only kept (``quiet``)."""
         with self._lock:
             first = (kind, subject) not in self._notes
-            note = self._notes.setdefault((kind, subject), Note(kind, subject, text))
+            note = self._notes.setdefault((kind, subject), Note(kind, subject, text, quiet=quiet))
             note.count += times
-        if first:
+        if first and not quiet:
             self._say(f"{printable(subject)}: {text}")
 
     def count(self, kind: str) -> int:

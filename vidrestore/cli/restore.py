@@ -153,7 +153,7 @@ def command(
             record = run(job, notes, tell)
         finally:
             for note in notes.all():
-                if note.count > 1:
+                if note.count > 1 and not note.quiet:
                     say(f"warning: {note.subject}: {note.text} ({note.count} times)")
     tell.done(record)
 

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from vidrestore.engine.record import Record, write_json
 from vidrestore.errors import ClosedPipe, OutputError, UsageError, VidrestoreError
-from vidrestore.media.encoding import EncodeSettings, default_suffix
+from vidrestore.media.encoding import EncodeSettings
 from vidrestore.media.reader import ReadSettings
+from vidrestore.media.tracks import default_suffix
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
@@ -240,7 +241,7 @@ def _target(job: Job, source: Source) -> Path | None:
             "-", "standard input has no name to derive the output's from", "add -o FILE, or -o - for a pipe"
         )
     path = Path(job.source)
-    return path.with_name(f"{path.stem}.restored{default_suffix(source.info)}")
+    return path.with_name(f"{path.stem}.restored{default_suffix(source.info, source.streams)}")
 
 
 def _tags(record: Record) -> dict[str, str]:
