@@ -45,6 +45,8 @@ _FAMILIES = {"mov": "mp4", "matroska": "matroska", "mpegts": "mpegts", "nut": "n
 _SUFFIX = {"mp4": ".mp4", "mov": ".mov", "matroska": ".mkv", "webm": ".webm", "mpegts": ".ts", "nut": ".nut"}
 _LOSSLESS = frozenset({"ffv1", "ffvhuff", "huffyuv", "utvideo", "rawvideo", "v210", "v410", "r210", "qtrle", "png"})
 
+_PRESETS = ["ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow", "placebo"]
+
 # Encoder -> options it starts from; ffmpeg's names, the user's come on top.
 _DEFAULTS: dict[str, dict[str, str]] = {
     "libx264": {"preset": "medium", "crf": "16"},
@@ -183,8 +185,9 @@ def plan_video(info: MediaInfo, layout: Layout, container: str, settings: Encode
     if codec.canonical_name in ("h264", "hevc") and max(width, height) > 16384:
         raise OutputError(subject, f"{width}x{height} is larger than {codec.name} can hold", "use -c:v ffv1")
     options = {**_DEFAULTS.get(codec.name, {}), **plain_options(settings.options)}
+    _check_words(codec.name, options)
     if codec.name == "ffv1":
-        options.setdefault("slices", "4" if width * height < 1920 * 1080 else "16")
+        _fit_slices(options, width, height)
     if info.interlaced_as is not None:
         _add_params(options, codec.name, interlace_params(codec.name, info.interlaced_as))
     if info.hdr is not None:
@@ -197,6 +200,22 @@ def plan_video(info: MediaInfo, layout: Layout, container: str, settings: Encode
         os.environ.setdefault("SVT_LOG", "1")  # so does this one; errors only
     threads = settings.threads or int(options.pop("threads", 0)) or os.cpu_count() or 1
     return VideoPlan(codec.name, pix_fmt, width, height, options, threads)
+
+
+def _check_words(encoder: str, options: Mapping[str, str]) -> None:
+    """Presets of x264 and x265, which complain about unknown ones on stderr by themselves. Raises UsageError (2)."""
+    preset = options.get("preset", "medium")
+    if encoder.startswith("libx26") and preset not in _PRESETS and not preset.isdigit():
+        raise UsageError("encoder", f"{encoder} has no preset '{preset}'{did_you_mean(preset, _PRESETS)}")
+
+
+def _fit_slices(options: dict[str, str], width: int, height: int) -> None:
+    """FFV1 refuses more slices than a picture has room for, and tiny pictures in the version that has slices."""
+    if min(width, height) < 16 and "slices" not in options:
+        options["level"] = "1"
+        options.pop("slicecrc", None)
+    elif width * height >= 320 * 240:
+        options.setdefault("slices", "4" if width * height < 1920 * 1080 else "16")
 
 
 def encoder_named(name: str) -> Codec:

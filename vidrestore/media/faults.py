@@ -64,7 +64,7 @@ def open_error(subject: str, error: BaseException, lines: list[str], head: bytes
             "try untrunc or remux with the camera's tool",
         )
     if isinstance(error, EOFError):
-        return InputMediaError(subject, "ends within its header")
+        return InputMediaError(subject, "no frames (it ends with its header)")
     if isinstance(error, (av.InvalidDataError, av.error.ArgumentError)):
         return InputMediaError(subject, "is not a media file that libav can read")
     return InputMediaError(subject, f"cannot be opened: {reason(error)}")

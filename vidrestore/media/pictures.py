@@ -49,7 +49,8 @@ class Pictures:
         self._note_dynamic_hdr(first)
         if self.layout.family != "rgb" and self.layout.matrix_tag == 2 and self._assume is None:
             span = "full" if self.layout.full_range else "limited"
-            self._notes.warn("colour_assumed", self._path, f"no colour tags: {self.layout.matrix} {span} assumed")
+            what = f"no colour tags: {self.layout.matrix} {span} assumed"
+            self._notes.warn("colour_assumed", self._path, what, quiet=True)
 
     def frame(self, picture: Any, index: int) -> Frame:
         """The next frame. A picture of another size or format is scaled to the film's and marked as a cut."""

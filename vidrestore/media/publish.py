@@ -87,12 +87,12 @@ def part_name(name: str) -> str:
 def check_target(target: Path, source: str, *, overwrite: bool) -> None:
     """Raise OutputError (5) for a target that must not or cannot be written."""
     subject = str(target)
-    if target.is_symlink():
-        raise OutputError(subject, "output is a symlink", f"name the file it points to: {target.readlink()}")
     try:
-        exists = target.exists()
+        exists, linked = target.exists(), target.is_symlink()
     except OSError as error:
         raise _folder_error(target, error) from error
+    if linked:
+        raise OutputError(subject, "output is a symlink", f"name the file it points to: {target.readlink()}")
     if exists and target.is_dir():
         raise OutputError(subject, "is a directory")
     if exists and source != "-" and _same(source, target):

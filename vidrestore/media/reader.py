@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 _LOOK = 3  # pictures decoded before anything is decided: two steps between them tell the rate
 _LOOK_MOST = 64  # ... and how many more while none has a time stamp
+_BEFORE = 3600  # seconds; a time that lies before any film's first key frame
+_FINE = Fraction(1, 1000)
 _RAW = frozenset(
     {"h264", "hevc", "vvc", "mpegvideo", "m4v", "h263", "h261", "obu", "cavsvideo", "dirac", "vc1", "avs2"}
 )
@@ -163,7 +165,8 @@ class Source:
         self.info = self._describe(head, rate, time_base)
         shift = self._choose_shift(head[0], regular=regular)
         end = self.settings.end
-        self._feed.settle(shift, None if end is None else Fraction(end) - (self._start or 0))
+        zero = Fraction(0) if regular else self._origin
+        self._feed.settle(shift, None if end is None else zero + Fraction(end) - shift)
         self._stamped = self._stamp(chain(head, raw))
 
     def _head(self) -> tuple[list[Any], Iterator[Any]]:
@@ -178,7 +181,7 @@ class Source:
             if head and head[0].pts is not None and head[0].pts * self._stream.time_base <= start:
                 return head, raw
         if seekable:
-            self._feed.seek(self._origin)
+            self._feed.seek(self._origin - _BEFORE)
         head, raw = _look(self._feed.pictures())
         if not head:
             raise self._nothing_decoded()
@@ -235,7 +238,10 @@ class Source:
         """One shift for all streams: a cut begins at 0, so does a broadcast, whose clock begins anywhere, and no
         frame lies before 0. Other films keep their times."""
         if self._start is not None:
-            return self._start if regular else self._origin + self._start
+            start = self._start if regular else self._origin + self._start
+            tick = self._clock.time_base
+            # Where ticks are as long as frames the cut is moved to one, for all streams alike.
+            return start if tick <= _FINE else -(-start // tick) * tick
         if regular:
             return Fraction(0)
         broadcast = self._container.format.flags & av.format.Flags.ts_discont.value or self._formats[0] == "wtv"
