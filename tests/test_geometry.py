@@ -144,7 +144,7 @@ def test_a_crop_beyond_the_border_mirrors_for_the_model() -> None:
 @given(st.floats(-50, 250), st.floats(-50, 250), st.floats(0.2, 3))
 def test_covered_stays_inside_the_picture(x: float, y: float, scale: float) -> None:
     matrix = np.array([[scale, 0, -scale * x], [0, scale, -scale * y]])
-    x0, y0, x1, y1 = covered(matrix, 64, 120, 200)
+    x0, y0, x1, y1 = covered(matrix, (0, 0, 63, 63), 120, 200)
     assert x0 >= 0 and y0 >= 0 and x1 <= 199 and y1 <= 119
 
 

@@ -39,7 +39,7 @@ class Settings(BaseModel):
     encoder_threads: int = Field(0, ge=0, description="threads of the encoder; 0 = chosen for this machine")
     window: int = Field(16, ge=1, le=256, description="frames that are restored together")
     batch: int = Field(16, ge=1, description="faces in one batch of the network")
-    prefetch_mb: int = Field(256, ge=1, description="frames held between two threads, in megabytes")
+    prefetch_mb: int = Field(128, ge=1, description="frames held between two threads, in megabytes")
     start: float | None = Field(None, ge=0, description="-ss: seconds from the film's start")
     end: float | None = Field(None, gt=0, description="-to: seconds from the film's start")
     assume_color: str | None = Field(None, description="what untagged colours are, e.g. bt709:limited")

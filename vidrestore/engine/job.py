@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -305,18 +305,10 @@ def _describe_input(record: Record, source: Source) -> None:
 
 
 def _describe_output(record: Record, source: Source, sink: Sink) -> None:
-    summary = sink.summary
     record.input |= {
         "frames_in": source.frames_in,
         "corrupt_frames": source.corrupt_frames,
         "bad_packets": source.bad_packets,
         "ts_fixed": source.ts_fixed,
     }
-    record.output = {
-        "container": summary.container,
-        "encoder": summary.encoder,
-        "pix_fmt": summary.pix_fmt,
-        "options": summary.options,
-        "frames": summary.frames,
-        "streams": summary.streams,
-    }
+    record.output = {key: value for key, value in asdict(sink.summary).items() if key != "target"}

@@ -39,7 +39,7 @@ class Stages:
     restore: Plugins
     window: int = 16  # frames
     batch: int = 16  # faces
-    prefetch: int = 256 << 20  # bytes between two threads
+    prefetch: int = 128 << 20  # bytes between two threads
     torch_threads: int = 1
 
 

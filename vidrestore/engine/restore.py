@@ -16,7 +16,7 @@ from vidrestore.engine.memory import Layer, Memory
 from vidrestore.engine.noise import TrackKey
 from vidrestore.geometry.display import display_matrix
 from vidrestore.geometry.template import compose, inverse
-from vidrestore.geometry.warp import covered, warp
+from vidrestore.geometry.warp import Box, covered, warp
 from vidrestore.media.colour import Region, read_rgb, region_around
 from vidrestore.types import FaceBatch, Patch, Scene
 
@@ -186,7 +186,7 @@ class Restoration:
             row = frame - window.start
             at = table[track, row]
             share = float(placed.weights[at]) * self.plugins.strength
-            if share > 0 and bool(change[i].any()):
+            if share > 0 and bool(change[i].any()) and bool(alpha[i].any()):
                 weighted = alpha[i] * share
                 both = torch.cat([change[i] * weighted, weighted])
                 found.append(_patch(window.frames[row], row, track, placed.matrices[at], both))
@@ -205,7 +205,7 @@ def _crop(frame: Frame, matrix: NDArray[np.float64], size: int) -> Tensor:
     """f32 [3, S, S]; what lies outside the picture is mirrored."""
     to_crop = stored_to_crop(frame, matrix, size)
     layout = frame.layout
-    region = region_around(layout, *covered(to_crop, size, layout.height, layout.width))
+    region = region_around(layout, *covered(to_crop, (0, 0, size - 1, size - 1), layout.height, layout.width))
     if region.empty:
         return torch.zeros(3, size, size)
     rgb = read_rgb(frame, region).clamp_(0, 1)
@@ -216,11 +216,17 @@ def _patch(frame: Frame, row: int, track: int, matrix: NDArray[np.float64], both
     size = both.shape[-1]
     to_crop = stored_to_crop(frame, matrix, size)
     layout = frame.layout
-    region = region_around(layout, *covered(to_crop, size, layout.height, layout.width))
+    region = region_around(layout, *covered(to_crop, _shown(both[3]), layout.height, layout.width))
     if region.empty:
         return None
     out = warp(both, inverse(_from_region(to_crop, region)), region.size, "zeros").float().cpu()
     return Patch(row, track, region.x0, region.y0, out[:3], out[3])
+
+
+def _shown(alpha: Tensor) -> Box:
+    """The rectangle of a crop in which anything shows, with a pixel around it for the interpolation."""
+    rows, columns = alpha.any(1).nonzero()[:, 0], alpha.any(0).nonzero()[:, 0]
+    return float(columns[0]) - 1, float(rows[0]) - 1, float(columns[-1]) + 1, float(rows[-1]) + 1
 
 
 def _from_region(to_crop: Affine, region: Region) -> Affine:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from vidrestore.types import Affine
 
 
+Box = tuple[float, float, float, float]  # x0 y0 x1 y1
+
+
 def warp(image: Tensor, matrix: Affine, size: tuple[int, int], padding: Literal["reflection", "zeros"]) -> Tensor:
     """``image`` [c, h, w] as seen through ``matrix`` (image px -> result px): f32 [c, *size], bilinear.
 
@@ -34,9 +37,13 @@ def warp(image: Tensor, matrix: Affine, size: tuple[int, int], padding: Literal[
     return seen
 
 
-def covered(matrix: Affine, size: int, height: int, width: int) -> tuple[float, float, float, float]:
-    """Bounds x0 y0 x1 y1 of what a crop of ``size`` px covers, cut to a picture (stored px -> crop px)."""
-    corners = np.array([[-0.5, -0.5, 1], [size - 0.5, -0.5, 1], [size - 0.5, size - 0.5, 1], [-0.5, size - 0.5, 1]])
+def covered(matrix: Affine, box: Box, height: int, width: int) -> Box:
+    """Bounds x0 y0 x1 y1 of what a rectangle of a crop covers, cut to the picture (matrix: stored px -> crop px).
+
+    box: first and last pixel of the rectangle, x0 y0 x1 y1.
+    """
+    left, top, right, bottom = box[0] - 0.5, box[1] - 0.5, box[2] + 0.5, box[3] + 0.5
+    corners = np.array([[left, top, 1], [right, top, 1], [right, bottom, 1], [left, bottom, 1]])
     points = corners @ inverse(matrix).T
     (x0, y0), (x1, y1) = points.min(0), points.max(0)
     return max(x0, 0.0), max(y0, 0.0), min(x1, width - 1.0), min(y1, height - 1.0)

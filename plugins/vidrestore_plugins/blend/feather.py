@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 # The face in the FFHQ crop of 512 px, forehead to below the chin: centre and half axes, px
 _CENTRE: Final = (256.0, 282.0)
-_AXES: Final = (188.0, 226.0)
+_AXES: Final = (176.0, 224.0)
 _POWER: Final = 2.5  # between an ellipse (2) and a rectangle
 _LOW: Final = 16  # cells a side: what is coarser counts as colour, not as detail
 
