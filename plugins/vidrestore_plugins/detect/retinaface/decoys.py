@@ -66,6 +66,32 @@ def letters(canvas: Picture, taken: list[F32], rng: Generator) -> None:
         cv2.putText(canvas, line, (x, y + step * (i + 1) - 4), font, scale, ink, thick, cv2.LINE_AA)
 
 
+def shapes(canvas: Picture, taken: list[F32], rng: Generator) -> None:
+    """An oval or a rounded board, plain, rimmed or shaded, a few lines or dots on it, clear of the boxes taken."""
+    side = canvas.shape[0]
+    size = float(np.exp(rng.uniform(np.log(14), np.log(0.5 * side))))
+    half = np.array((size * rng.uniform(0.6, 1.1), size)) / 2
+    middle = rng.uniform(0, side, 2)
+    box = np.concatenate((middle - half, middle + half)).astype(np.float32)
+    if any(touch(box, face) for face in taken):
+        return
+    centre, axes = middle.astype(int).tolist(), np.maximum(half, 1).astype(int).tolist()
+    colours = [tuple(int(v) for v in rng.integers(0, 256, 3)) for _ in range(3)]
+    tilt, rim = float(rng.uniform(-30, 30)), max(1, int(size * rng.uniform(0.02, 0.3)))
+    for share in np.linspace(1, 0, int(rng.integers(1, 6)), endpoint=False):  # steps of shade
+        shade = tuple(int(share * a + (1 - share) * b) for a, b in zip(colours[0], colours[1], strict=True))
+        cv2.ellipse(canvas, centre, [max(1, int(a * share)) for a in axes], tilt, 0, 360, shade, -1, cv2.LINE_AA)
+    if rng.random() < 0.6:
+        cv2.ellipse(canvas, centre, axes, tilt, 0, 360, colours[2], rim, cv2.LINE_AA)
+    for _ in range(int(rng.integers(0, 4))):
+        spot = (middle + rng.uniform(-0.7, 0.7, 2) * half).astype(int)
+        if rng.random() < 0.5:
+            cv2.circle(canvas, spot.tolist(), max(1, int(0.1 * size)), colours[2], -1, cv2.LINE_AA)
+        else:
+            end = (spot + rng.uniform(-0.5, 0.5, 2) * size).astype(int)
+            cv2.line(canvas, spot.tolist(), end.tolist(), colours[2], max(1, int(0.05 * size)), cv2.LINE_AA)
+
+
 def cover(canvas: Picture, other: Picture, box: F32, rng: Generator) -> None:
     """Hide a part of a face behind an ellipse of another picture's texture, or of one of its colours."""
     size = (box[2:] - box[:2]).max()

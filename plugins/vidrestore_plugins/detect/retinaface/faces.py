@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from vidrestore.train.shards import pictures
+from vidrestore_plugins.detect.retinaface.heads import some_head
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
 
 SIDE = 256  # px of a cut-out
 CENTRE = (SIDE - 1) / 2
-ANGLES = np.arange(-60, 61, 15)  # degrees at which the teacher looked
+ANGLES = np.arange(-60, 61, 15)  # degrees at which the teacher looks
+CANVAS = 288  # px of the picture it looks at
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,26 +37,29 @@ class Gallery:
     boxes: F32  # [n, angles, 4] about the cut-out's centre after turning it, px at 256
 
 
-def load_gallery(folder: Path, split: str, teacher: YuNet, limit: int = 0) -> Gallery:
-    """The free faces of a split (the first ``limit`` where given), seen once by the teacher at each angle.
+def load_gallery(folder: Path, split: str, teacher: YuNet, cache: Path | None = None, limit: int = 0) -> Gallery:
+    """The free faces of a split (the first ``limit`` where given) and each of them once more with its head turned,
+    as the teacher sees them; those that it does not find upright are left out.
 
-    Faces it does not find upright are left out.
+    What it saw is kept in the file ``cache``, where given, for the next time.
     """
     with (folder / "faces.csv").open(newline="") as file:
-        rows = {f"{r['stem']}.jpg": r for r in csv.DictReader(file) if r["terms"] == "free" and r["split"] == split}
-    images: list[list[Picture]] = []
-    points: list[list[list[float]]] = []
-    boxes: list[F32] = []
-    for shard in sorted(folder.glob("faces256-free-*.tar")):
-        for name, image in pictures(shard, set(rows)):
-            if limit and len(images) == limit:
-                break
-            table = turned_boxes(image, teacher)
-            if table is not None:
-                images.append(pyramid(image))
-                points.append([[float(rows[name][f"{axis}{k}"]) for axis in "xy"] for k in range(5)])
-                boxes.append(table)
-    return Gallery(images, np.asarray(points, np.float32), np.asarray(boxes, np.float32))
+        rows = [r for r in csv.DictReader(file) if r["terms"] == "free" and r["split"] == split]
+    wanted = {f"{row['stem']}.jpg" for row in rows}
+    portraits = [p for shard in sorted(folder.glob("faces256-free-*.tar")) for _, p in pictures(shard, wanted)]
+    rng = np.random.default_rng(len(portraits))
+    portraits = portraits[: limit or None]
+    portraits += [some_head(portrait, rng) for portrait in portraits]
+    if cache and cache.exists():
+        seen = dict(np.load(cache))
+    else:
+        sights = [sight(portrait, teacher) for portrait in portraits]
+        which = [i for i, s in enumerate(sights) if s is not None]
+        seen = {"which": np.asarray(which), "landmarks": np.asarray([s[0] for s in sights if s is not None])}
+        seen["boxes"] = np.asarray([s[1] for s in sights if s is not None])
+        if cache:
+            np.savez(cache, **seen)
+    return Gallery([pyramid(portraits[i]) for i in seen["which"]], seen["landmarks"], seen["boxes"])
 
 
 def pyramid(image: Picture) -> list[Picture]:
@@ -66,23 +71,28 @@ def pyramid(image: Picture) -> list[Picture]:
     return levels
 
 
-def turned_boxes(image: Picture, teacher: YuNet) -> F32 | None:
-    """``[angles, 4]`` about the centre; angles at which the face was not found take the nearest one's box."""
-    scale, canvas = 0.625, 288
-    found: dict[int, F32] = {}
+def sight(portrait: Picture, teacher: YuNet) -> tuple[F32, F32] | None:
+    """Landmarks ``[5, 2]``, the median of those seen at the angles up to 45 degrees and turned back, and boxes
+    ``[angles, 4]`` about the centre; an angle at which the face was not found takes the nearest one's box."""
+    scale, middle = 0.625, (CANVAS - 1) / 2
+    boxes: dict[int, F32] = {}
+    points: list[F32] = []
     for angle in ANGLES:
-        matrix = similarity(scale, float(angle), False, ((canvas - 1) / 2, (canvas - 1) / 2))
-        turned: Any = cv2.warpAffine(image, matrix, (canvas, canvas), flags=cv2.INTER_AREA, borderValue=(110, 110, 110))
+        matrix = similarity(scale, float(angle), False, (middle, middle))
+        turned: Picture = cv2.warpAffine(
+            portrait, matrix, (CANVAS, CANVAS), flags=cv2.INTER_AREA, borderValue=(110, 110, 110)
+        )
         faces = teacher(turned, 0.5)
-        if len(faces):
-            box = (faces.boxes[0] - (canvas - 1) / 2) / scale
-            middle = (box[:2] + box[2:]) / 2
-            if np.abs(middle).max() < 50 and 70 < box[3] - box[1] < 240:
-                found[int(angle)] = box
-    if 0 not in found:
+        box = (faces.boxes[0] - middle) / scale if len(faces) else np.zeros(4, np.float32)
+        if np.abs(box[:2] + box[2:]).max() < 100 and 70 < box[3] - box[1] < 250:
+            boxes[int(angle)] = box
+            if abs(angle) <= 45:
+                points.append(np.linalg.solve(matrix[:, :2], (faces.landmarks[0] - matrix[:, 2]).T).T)
+    if 0 not in boxes:
         return None
-    known = np.array(list(found))
-    return np.stack([found[int(known[np.abs(known - angle).argmin()])] for angle in ANGLES])
+    known = np.array(list(boxes))
+    table = np.stack([boxes[int(known[np.abs(known - angle).argmin()])] for angle in ANGLES])
+    return np.median(points, axis=0).astype(np.float32), table.astype(np.float32)
 
 
 def similarity(scale: float, angle: float, mirror: bool, centre: tuple[float, float]) -> NDArray[np.float64]:

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 MATCH, NEAR = 0.4, 0.3  # IoU of a prior that must say face; from here up to it says nothing
 NEGATIVES = 7  # hardest background priors for each matched one, over the whole batch
 BOX_WEIGHT, LANDMARK_WEIGHT = 1.0, 1.0
-BOX_BETA, LANDMARK_BETA = 0.1, 0.05  # where smooth L1 turns into L1, in units of the codes
+BOX_BETA = 0.1  # where smooth L1 turns into L1, in units of the codes
+WING, BEND = 0.8, 0.2  # WING ln(1 + |x| / BEND): small errors of a landmark count by more than their size
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +86,6 @@ def multibox(outputs: tuple[Tensor, Tensor, Tensor], targets: list[Targets]) -> 
     score = (entropy[face.flatten()].sum() + hardest.sum()) / count
     box = F.smooth_l1_loss(boxes[face], torch.cat([t.boxes for t in targets]), beta=BOX_BETA, reduction="sum") / count
     wanted = torch.cat([t.landmarks for t in targets]).flatten(1)
-    point = F.smooth_l1_loss(landmarks[face], wanted, beta=LANDMARK_BETA, reduction="sum") / count
+    point = WING * ((landmarks[face] - wanted).abs() / BEND).log1p().sum() / count
     total = score + BOX_WEIGHT * box + LANDMARK_WEIGHT * point
     return {"loss": total, "score": score, "box": box, "landmark": point}

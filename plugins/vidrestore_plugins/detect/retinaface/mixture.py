@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from vidrestore.train.damage import degrade, lost_size, photograph
-from vidrestore_plugins.detect.retinaface.decoys import cover, letters, patch, touch
+from vidrestore_plugins.detect.retinaface.decoys import cover, letters, patch, shapes, touch
 from vidrestore_plugins.detect.retinaface.faces import (
     SIDE,
     Gallery,
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     F32 = NDArray[np.float32]
 
 SHAPES = ((256, 24), (320, 16), (384, 11), (448, 8))  # side in px, pictures: about as many pixels each
+SCENES = 0.52  # share of the pictures that begin with a photograph of people
 LEAST = 9.0  # px of a face's longer side at which nothing can be asked any more
 FACE_SHARE = 0.73  # longer side of a typical face box over the side of its cut-out
 
@@ -82,10 +83,10 @@ class Mixture:
     def picture(self, side: int, rng: Generator) -> Scene:
         """One training picture: a photograph's crop, most of them with pasted faces, damaged."""
         kind = rng.random()
-        scene = self.photograph(kind < 0.48, self.backdrop(side, rng), rng)
-        if kind >= 0.48 and rng.random() < 0.15:  # upside down or lying: other textures that are no faces
+        scene = self.photograph(kind < SCENES, self.backdrop(side, rng), rng)
+        if kind >= SCENES and rng.random() < 0.15:  # upside down or lying: other textures that are no faces
             scene = _turned(scene, int(rng.integers(1, 4)))
-        if kind < 0.14 or kind >= 0.58:
+        if kind < 0.14 or kind >= SCENES + 0.1:
             scene = self.with_pasted(scene, rng)
         scene = replace(scene, image=photograph(scene.image, rng))
         if rng.random() < 0.8:
@@ -133,8 +134,10 @@ class Mixture:
             points.append(points_at(self.gallery.landmarks[pose.which], pose.matrix, pose.mirror))
         if rng.random() < 0.4:
             patch(canvas, self.other(rng), taken, rng)
-        if rng.random() < 0.2:
+        if rng.random() < 0.25:
             letters(canvas, taken, rng)
+        if rng.random() < 0.2:
+            shapes(canvas, taken, rng)
         ends = np.asarray(boxes, np.float32).reshape(-1, 4), np.asarray(points, np.float32).reshape(-1, 5, 2)
         return Scene(canvas, *ends, scene.ignore)
 

@@ -58,7 +58,7 @@ def command(
     run = Run(started(build("mobile0.25")), seed)
     if resume:
         run.load(resume)
-    mixture, held_out = load(data, teacher)
+    mixture, held_out = load(data, teacher, work)
     click.echo(
         f"{len(mixture.with_faces)} scenes with faces, {len(mixture.without)} without, "
         f"{len(mixture.gallery.images)} cut-outs"
@@ -85,7 +85,7 @@ def started(net: nn.Module) -> nn.Module:
     return net.to(memory_format=torch.channels_last)
 
 
-def load(data: Path, teacher: Path) -> tuple[Mixture, Mixture]:
+def load(data: Path, teacher: Path, work: Path) -> tuple[Mixture, Mixture]:
     """What is trained on, and what is held out."""
     from vidrestore_plugins.detect.retinaface.faces import load_gallery
     from vidrestore_plugins.detect.retinaface.mixture import Mixture
@@ -93,7 +93,10 @@ def load(data: Path, teacher: Path) -> tuple[Mixture, Mixture]:
     from vidrestore_plugins.detect.retinaface.teacher import YuNet
 
     look = YuNet(teacher)
-    trained, held = (Mixture(load_scenes(data, split), load_gallery(data, split, look)) for split in ("train", "val"))
+    trained, held = (
+        Mixture(load_scenes(data, split), load_gallery(data, split, look, work / f"seen-{split}.npz"))
+        for split in ("train", "val")
+    )
     return trained, held
 
 
