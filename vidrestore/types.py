@@ -158,7 +158,7 @@ class FaceBatch:
     crops: Tensor  # f32 [n, 3, S, S], 0..1, RGB, on the device
     tracks: IntArray  # i64 [n]
     frames: IntArray  # i64 [n], position of the frame in its shot
-    times: FloatArray  # f64 [n], seconds
+    times: NDArray[np.float64]  # [n], seconds
     evidence: Tensor  # f32 [n, 32, 32], 0 = only noise changed since the frame before, 1 = the picture changed
     scale: FloatArray  # f32 [n], crop pixels per display pixel; above 1 the crop is an enlargement
 

@@ -66,7 +66,7 @@ def run(job: Job, notes: Notes, tell: Callable[[Progress], None] | None = None) 
     finally:
         path = _report_path(job, record)
         if path is not None:
-            _write_record(path, record, notes, error)
+            _write_record(job, path, record, notes, error)
     return record
 
 
@@ -77,6 +77,9 @@ class Skipped(VidrestoreError):
 
 
 def _run(job: Job, record: Record, notes: Notes, tell: Callable[[Progress], None] | None) -> None:
+    if job.source == "-" and job.target is None:
+        what = "standard input has no name to derive the output's from"
+        raise UsageError("-", what, "add -o FILE, or -o - for a pipe")
     decoder = job.config.step("decode").make()
     with decoder.open(job.source, notes, settings=read_settings(job.config)) as source:
         target = _target(job, source)
@@ -84,7 +87,7 @@ def _run(job: Job, record: Record, notes: Notes, tell: Callable[[Progress], None
         _describe_input(record, source)
         if target is not None and job.skip_existing and target.exists():
             raise Skipped(str(target), "exists", "skipped")
-        settings = encode_settings(job.config, tags=_tags(record))
+        settings = encode_settings(job.config, tags=_tags(record), piped=target is None)
         encoder = job.config.step("encode").make()
         with encoder.open(target, source, settings, notes, overwrite=job.overwrite) as sink:
             try:
@@ -206,10 +209,12 @@ def read_settings(config: RunConfig) -> ReadSettings:
     )
 
 
-def encode_settings(config: RunConfig, tags: Mapping[str, str]) -> EncodeSettings:
+def encode_settings(config: RunConfig, tags: Mapping[str, str], *, piped: bool = False) -> EncodeSettings:
+    """What the flags ask of the output. Into a pipe goes FFV1 in Matroska: nothing is lost on the way."""
     given = dict(config.encoder)
+    lossless = "ffv1" if piped and given.get("f", "matroska") in ("matroska", "mkv", "nut") else None
     return EncodeSettings(
-        codec=given.get("c:v") or given.get("vcodec"),
+        codec=given.get("c:v") or given.get("vcodec") or lossless,
         options={k: v for k, v in given.items() if k not in SETTINGS_OF_ENCODER},
         pix_fmt=given.get("pix_fmt"),
         format=given.get("f"),
@@ -236,10 +241,6 @@ def _target(job: Job, source: Source) -> Path | None:
         return None
     if job.target is not None:
         return Path(job.target)
-    if job.source == "-":
-        raise UsageError(
-            "-", "standard input has no name to derive the output's from", "add -o FILE, or -o - for a pipe"
-        )
     path = Path(job.source)
     return path.with_name(f"{path.stem}.restored{default_suffix(source.info, source.streams)}")
 
@@ -265,11 +266,12 @@ def _report_path(job: Job, record: Record) -> Path | None:
     return None if target in ("", "-") else Path(target).with_name(_report_name(target))
 
 
-def _write_record(path: Path, record: Record, notes: Notes, error: BaseException | None) -> None:
-    if isinstance(error, Skipped) or (isinstance(error, OutputError) and not path.parent.is_dir()):
+def _write_record(job: Job, path: Path, record: Record, notes: Notes, error: BaseException | None) -> None:
+    if isinstance(error, Skipped):
         return
-    if isinstance(error, OutputError) and path.exists():
-        return  # the record of an output that is there already stays
+    refused = error is not None and not job.overwrite and job.report is None and Path(record.target).exists()
+    if refused:
+        return  # an earlier result keeps its own record
     try:
         write_json(path, record.as_dict(notes, error))
     except OSError as failed:
@@ -277,7 +279,8 @@ def _write_record(path: Path, record: Record, notes: Notes, error: BaseException
             raise OutputError(
                 str(path), f"the run record cannot be written: {failed.strerror}", "use --report"
             ) from failed
-        notes.warn("no_record", str(path), f"the run record cannot be written: {failed.strerror}")
+        if not isinstance(error, OutputError):  # else the error's own line has said why
+            notes.warn("no_record", str(path), f"the run record cannot be written: {failed.strerror}")
 
 
 def _expected(source: Source) -> int | None:

@@ -19,6 +19,7 @@ from vidrestore.engine.memory import Memory
 from vidrestore.engine.restore import Plugins, Restoration, dump
 from vidrestore.engine.scenes import shots, windows
 from vidrestore.engine.threads import in_thread
+from vidrestore.errors import ResourceError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -113,7 +114,15 @@ def clock_frames(frames: Iterable[Frame], clock: Clock) -> Iterator[Frame]:
 
 
 def device_of(name: str) -> torch.device:
-    """The device of a setting; "auto" takes a GPU where there is one."""
+    """The device of a setting; "auto" takes a GPU where there is one.
+
+    Raises:
+        ResourceError: there is no such device here.
+    """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.zeros(1, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise ResourceError("--device", f"no device '{name}' here", "use --device auto or cpu") from error
     return torch.device(name)
