@@ -31,5 +31,10 @@ class Copied:
                 out.append(self._packets.popleft()[1])
         return out
 
+    def first_of(self, stream: int) -> bytes:
+        """The bytes of the first waiting packet of a stream; nothing where none waits."""
+        with self._lock:
+            return next((bytes(p) for _, p in self._packets if p.stream_index == stream), b"")
+
     def __len__(self) -> int:
         return len(self._packets)

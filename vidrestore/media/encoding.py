@@ -184,7 +184,7 @@ def plan_video(info: MediaInfo, layout: Layout, container: str, settings: Encode
     width, height = even_size(codec.name, pix_fmt, layout, settings, subject)
     if codec.canonical_name in ("h264", "hevc") and max(width, height) > 16384:
         raise OutputError(subject, f"{width}x{height} is larger than {codec.name} can hold", "use -c:v ffv1")
-    options = {**_DEFAULTS.get(codec.name, {}), **plain_options(settings.options)}
+    options = starting_options(codec.name, plain_options(settings.options))
     _check_words(codec.name, options)
     if codec.name == "ffv1":
         _fit_slices(options, width, height)
@@ -233,6 +233,14 @@ def encoder_named(name: str) -> Codec:
 def plain_options(options: Mapping[str, str]) -> dict[str, str]:
     """Encoder options without ffmpeg's stream specifier: ``b:v`` is ``b``."""
     return {name.removesuffix(":v"): str(value) for name, value in options.items()}
+
+
+def starting_options(encoder: str, asked: Mapping[str, str]) -> dict[str, str]:
+    """Our defaults with the user's options on top; another way to set quality takes ours away."""
+    ours = dict(_DEFAULTS.get(encoder, {}))
+    if any(name in asked for name in ("b", "qp", "q", "qscale", "global_quality", "lossless")):
+        ours.pop("crf", None)
+    return {**ours, **asked}
 
 
 def choose_pix_fmt(codec: Codec, layout: Layout, settings: EncodeSettings, subject: str) -> str:

@@ -114,13 +114,21 @@ def stream_info(stream: Any) -> StreamInfo:
         index=stream.index,
         kind=stream.type,
         codec="none" if stream.type == "attachment" else codec,
-        tag=(context.codec_tag or "").strip("\0 ") if context is not None else "",
+        tag=_letters(context) if context is not None else "",
         disposition=int(stream.disposition),
         metadata=dict(stream.metadata),
         time_base=Fraction(tb),
         start=None if stream.start_time is None else stream.start_time * tb,
         duration=None if stream.duration is None else stream.duration * tb,
     )
+
+
+def _letters(context: Any) -> str:
+    """The container's four letters for a codec; nothing where they are no letters, which PyAV cannot decode."""
+    try:
+        return str(context.codec_tag or "").strip("\0 ")
+    except UnicodeDecodeError:
+        return ""
 
 
 def choose_video(container: Any, streams: tuple[StreamInfo, ...], wanted: int | None, subject: str) -> int:

@@ -34,12 +34,24 @@ class Relay:
         """Open the output stream of a track that is kept."""
         index = track.stream.index
         template = self._source.streams[index]
-        if track.action == "copy":
+        if track.action == "attach":
+            self._attach(track)
+        elif track.action == "copy":
             self._lanes[index] = add_copy(self._out, template, self._container)
         elif track.stream.kind == "audio":
             self._changed[index] = SoundLane(self._out, template, track, self._subject)
         else:
             self._changed[index] = TextLane(self._out, template, track)
+
+    def _attach(self, track: Track) -> None:
+        """A cover picture in Matroska is an attached file; it comes before the first frame."""
+        data = self._source.copied.first_of(track.stream.index)
+        png = data.startswith(b"\x89PNG")
+        name = track.stream.metadata.get("filename") or f"cover.{'png' if png else 'jpg'}"
+        if data:
+            self._out.add_attachment(name, f"image/{'png' if png else 'jpeg'}", data)
+        else:
+            self._notes.warn("cover_dropped", self._source.path, f"{track.stream} dropped: its picture is missing")
 
     def send(self, packets: list[Any]) -> None:
         """Write packets of the other streams."""

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from vidrestore.media.probe import MediaInfo, StreamInfo
     from vidrestore.notes import Notes
 
-Action = Literal["restore", "copy", "transcode", "drop", "renew"]  # renew: the muxer writes it from tags or chapters
+# attach: a cover picture goes in as an attachment; renew: the muxer writes it from tags or chapters
+Action = Literal["restore", "copy", "transcode", "attach", "drop", "renew"]
 
 # What a muxer's header accepts but hardly anything plays, or its packets are refused later.
 _UNPLAYABLE = {"mp4": ("pcm_", "vorbis", "wma", "adpcm_", "amr_"), "mov": ("amr_",)}
@@ -99,6 +100,8 @@ def _decide(
     if stream.kind == "audio" and settings.audio_codec not in (None, "copy"):
         assert settings.audio_codec is not None
         return Track(stream, "transcode", settings.audio_codec)
+    if stream.cover and container == "matroska":
+        return Track(stream, "attach")
     if _fits(stream, template, container):
         return Track(stream, "copy")
     if stream.kind == "subtitle" and stream.codec in _TEXT and container in _TEXT_OF:

@@ -25,7 +25,7 @@ from vidrestore.media.stills import StillSink
 from vidrestore.media.tracks import StreamPlan, plan_streams
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from vidrestore.media.probe import MediaInfo
     from vidrestore.media.reader import Source
@@ -35,6 +35,29 @@ if TYPE_CHECKING:
 _MOV = ("mp4", "mov")
 # Tags that describe the input's file and not the film.
 _OF_THE_FILE = frozenset({"major_brand", "minor_version", "compatible_brands", "encoder"})
+_ITUNES = frozenset(
+    [
+        "title",
+        "artist",
+        "author",
+        "album_artist",
+        "composer",
+        "album",
+        "date",
+        "comment",
+        "genre",
+        "copyright",
+        "grouping",
+        "lyrics",
+        "description",
+        "synopsis",
+        "show",
+        "episode_id",
+        "network",
+        "keywords",
+        "creation_time",
+    ]
+)
 _COUNTED = ("BPS", "DURATION", "NUMBER_OF_FRAMES", "NUMBER_OF_BYTES", "_STATISTICS")
 
 
@@ -120,7 +143,7 @@ class Sink:
         self._packets = 0
         self._part = PartFile(target, info.path, overwrite=overwrite) if target is not None else None
         try:
-            self._out = self._open_container(settings, info)
+            self._out = self._open_container(settings, info, tracks)
             self._video = self._build(plan, tracks, settings, layout)
             self._begin(plan)
         except BaseException:
@@ -183,16 +206,20 @@ class Sink:
 
     # -- opening ---------------------------------------------------------------------------------------
 
-    def _open_container(self, settings: EncodeSettings, info: MediaInfo) -> Any:
+    def _open_container(self, settings: EncodeSettings, info: MediaInfo, tracks: StreamPlan) -> Any:
         name = str(self._part.path) if self._part is not None else "pipe:1"
-        options = muxer_options(self._container_name, piped=self._part is None)
+        covers = any(track.stream.cover and track.action == "copy" for track in tracks.tracks)
+        options = muxer_options(self._container_name, piped=self._part is None, covers=covers)
         if settings.bitexact:
             options["fflags"] = "+bitexact"
         out = av.open(
             name, "w", format=self._container_name, container_options=options, metadata_errors="surrogateescape"
         )
         tags = {k: v for k, v in info.metadata.items() if k.lower() not in _OF_THE_FILE}
-        out.metadata.update({**tags, **settings.tags})
+        tags.update(settings.tags)
+        if covers and self._container_name in _MOV:
+            tags = _known_tags(tags, settings.tags, self._notes, info.path)
+        out.metadata.update(tags)
         if info.chapters and self._container_name in (*_MOV, "matroska", "webm", "nut"):
             out.set_chapters(list(_shifted(info.chapters, self._source)))
         return out
@@ -206,7 +233,7 @@ class Sink:
             self.summary.streams.append(f"{track.stream}: {fate}{': ' + track.why if track.why else ''}")
             if track.action == "restore":
                 video = self._add_video(plan, settings, layout, tracks.timecode)
-            elif track.action in ("copy", "transcode"):
+            elif track.action in ("copy", "transcode", "attach"):
                 self._relay.add(track)
         return video
 
@@ -306,12 +333,26 @@ def needs_shape(container: str, encoder: str, info: MediaInfo) -> bool:
     return container in ("matroska", "webm") and info.sar not in (None, 1) and encoder not in told
 
 
-def muxer_options(container: str, *, piped: bool) -> dict[str, str]:
-    """Options of the muxer: own tags survive in mp4, and pipes get formats that need no seeking."""
+def muxer_options(container: str, *, piped: bool, covers: bool = False) -> dict[str, str]:
+    """Options of the muxer: own tags survive in mp4, and pipes get formats that need no seeking.
+
+    mp4 keeps either tags of any name or cover pictures, which are iTunes' invention.
+    """
     if container in _MOV:
-        flags = ["use_metadata_tags"] + (["frag_keyframe", "delay_moov"] if piped else [])
-        return {"movflags": "+".join(flags)}
+        flags = ([] if covers else ["use_metadata_tags"]) + (["frag_keyframe", "delay_moov"] if piped else [])
+        return {"movflags": "+".join(flags)} if flags else {}
     return {"strict": "-1"} if container == "yuv4mpegpipe" else {}
+
+
+def _known_tags(tags: Mapping[str, str], own: Mapping[str, str], notes: Notes, path: str) -> dict[str, str]:
+    """The tags that iTunes' list has a place for; our own go into the comment."""
+    kept = {k: v for k, v in tags.items() if k in _ITUNES}
+    lost = sorted(k for k in tags if k not in _ITUNES and k not in own)
+    if lost:
+        notes.warn("tags_lost", path, f"mp4 with a cover picture has no place for {', '.join(lost)}")
+    words = [kept["comment"]] if "comment" in kept else []
+    kept["comment"] = "; ".join(words + [f"{k}: {v}" for k, v in own.items() if k not in _ITUNES])
+    return {k: v for k, v in kept.items() if v}
 
 
 def _shifted(chapters: Any, source: Source) -> Any:
