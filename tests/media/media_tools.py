@@ -92,13 +92,16 @@ def transcode(
     *,
     overwrite: bool = False,
     touch: bool = False,
+    keep: list[tuple[Any, ...]] | None = None,
 ) -> Copy:
-    """Read a film and write it; ``touch`` takes every frame through ``editable``."""
+    """Read a film and write it; ``touch`` takes every frame through ``editable``, ``keep`` gets copies of planes."""
     said: list[str] = []
     notes = Notes(said.append)
     with decoder().open(str(source), notes, settings=settings) as film:
         with PyAVEncoder().open(target, film, encode, notes, overwrite=overwrite) as sink:
             for frame in film.frames():
+                if keep is not None:
+                    keep.append(tuple(p.copy() for p in frame.planes))
                 sink.write(editable(frame) if touch else frame)
             sink.finish()
         return Copy(target, sink.summary, film.failure, notes, film.shift, said)

@@ -144,7 +144,12 @@ def choose_encoder(info: MediaInfo, layout: Layout, container: str) -> str:
         return "libvpx-vp9"
     if codec == "av1" and _svt_takes(layout) and _holds(container, "libsvtav1"):
         return "libsvtav1"
-    if codec == "prores" and container in ("mov", "matroska") and layout.chroma in ((1, 0), (0, 0)):
+    if (
+        codec == "prores"
+        and container in ("mov", "matroska")
+        and layout.bits <= 10
+        and layout.chroma in ((1, 0), (0, 0))
+    ):
         return "prores_ks"
     if layout.bits > 12 or layout.chroma not in ((1, 1), (1, 0), (0, 0)):
         return "ffv1" if _holds(container, "ffv1") else "libx264"
@@ -155,7 +160,7 @@ def _encoder_of_rich(info: MediaInfo, layout: Layout, container: str) -> str:
     """For alpha and RGB, which few encoders hold."""
     if container == "webm" or (info.codec in ("vp8", "vp9") and container in ("matroska", "mp4") and layout.bits == 8):
         return "libvpx-vp9"
-    if info.codec == "prores" and container == "mov":
+    if info.codec == "prores" and container == "mov" and layout.bits <= 10:
         return "prores_ks"
     if (info.codec != "gif" or container != "mp4") and (kept := _lossless(info.codec, container)):
         return kept

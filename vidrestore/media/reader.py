@@ -282,6 +282,8 @@ class Source:
         everything = self.settings.copy or len(self._streams) == 1
         if not declared or self._formats[0] not in _HONEST or not everything:
             return False
+        if self._formats[0] == "matroska":  # which counts its duration from zero, not from the first packet
+            ended += self._origin
         return declared - ended > max(Fraction(1, 5), 2 / self.info.rate)
 
 

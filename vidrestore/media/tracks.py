@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import av
 
 from vidrestore.errors import OutputError
-from vidrestore.media.encoding import CONTAINERS, family_suffix
+from vidrestore.media.encoding import CONTAINERS, EncodeSettings, family_suffix, plan_video
 from vidrestore.media.faults import AV_ERRORS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from vidrestore.media.encoding import EncodeSettings
     from vidrestore.media.probe import MediaInfo, StreamInfo
     from vidrestore.notes import Notes
 
@@ -75,9 +74,16 @@ def plan_streams(
 
 
 def default_suffix(info: MediaInfo, templates: Sequence[Any]) -> str:
-    """The ending of an output that the user has not named: the input's family if its sound fits there, else .mkv."""
+    """The ending of an output that the user has not named: the input's family if picture and sound fit there, else
+    .mkv."""
     own = family_suffix(info)
-    return own if info.still or sound_fits(info, templates, CONTAINERS[own]) else ".mkv"
+    if info.still:
+        return own
+    try:
+        plan_video(info, info.layout, CONTAINERS[own], EncodeSettings(pad_even=True), info.path)
+    except OutputError:
+        return ".mkv"
+    return own if sound_fits(info, templates, CONTAINERS[own]) else ".mkv"
 
 
 def sound_fits(info: MediaInfo, templates: Sequence[Any], container: str) -> bool:
