@@ -62,7 +62,7 @@ def test_wrong_options_say_what_is_right(chain: str, message: str) -> None:
 def test_strength_is_never_the_first_positional_option() -> None:
     options = config(chain="blend=feather:16").step("blend").options
     assert (options.radius, options.strength) == (16, 1)  # type: ignore[attr-defined]
-    with pytest.raises(ChainError, match="one value too many|strength"):
+    with pytest.raises(ChainError, match=r"one value too many|strength"):
         config(chain="blend=none:0.5:0.5")
 
 

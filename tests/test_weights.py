@@ -72,7 +72,7 @@ def published(tmp_path: Path, name: str = "net.pth", data: Any = None) -> None:
 
 
 def entry(url: str, **changes: Any) -> Weights:
-    values: dict[str, Any] = {"name": "net", "description": "", "licence": "", "folder": Path("."), "url": url}
+    values: dict[str, Any] = {"name": "net", "description": "", "licence": "", "folder": Path(), "url": url}
     return Weights(**values | changes)
 
 

@@ -15,6 +15,7 @@ AssertionError with one sentence on the first promise that is broken.
 from __future__ import annotations
 
 from fractions import Fraction
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -117,7 +118,9 @@ def check_smoother(cls: Any, **options: Any) -> None:
     moving = torch.sin(torch.arange(2 * n * 5).reshape(2, n, 5) / 9)
     whole = _windows(smoother, moving, n)
     for size in (4, 8):
-        assert torch.allclose(_windows(smoother, moving, size), whole, atol=1e-5), f"windows of {size} change the result"
+        assert torch.allclose(_windows(smoother, moving, size), whole, atol=1e-5), (
+            f"windows of {size} change the result"
+        )
 
 
 def check_blender(cls: Any, **options: Any) -> None:
@@ -137,9 +140,9 @@ def check_decoder(cls: Any, film: Path, **options: Any) -> None:
     first, second = _decoded(decoder, film), _decoded(decoder, film)
     assert first, "no frames"
     assert [f[0] for f in first] == list(range(len(first))), "Frame.index must count from 0"
-    assert all(a[1] < b[1] for a, b in zip(first, first[1:], strict=False)), "pts must rise"
-    same = all(np.array_equal(p, q) for a, b in zip(first, second, strict=True) for p, q in zip(a[2], b[2], strict=True))
-    assert same, "a second reading gives other pictures"
+    assert all(a[1] < b[1] for a, b in pairwise(first)), "pts must rise"
+    pairs = [(p, q) for a, b in zip(first, second, strict=True) for p, q in zip(a[2], b[2], strict=True)]
+    assert all(np.array_equal(p, q) for p, q in pairs), "a second reading gives other pictures"
 
 
 def check_encoder(cls: Any, film: Path, target: Path, **options: Any) -> None:
@@ -148,14 +151,14 @@ def check_encoder(cls: Any, film: Path, target: Path, **options: Any) -> None:
     from vidrestore.media.reader import PyAVDecoder
 
     decoder, notes = PyAVDecoder(PyAVDecoder.Options(threads=1)), Notes()
-    with decoder.open(str(film), notes) as source:
-        with _made(cls, options).open(target, source, EncodeSettings(), notes) as sink:
-            times = []
-            for frame in source.frames():
-                times.append(frame.seconds)
-                sink.write(frame)
-            assert not target.exists(), "the target must appear whole, at finish()"
-            sink.finish()
+    encoder, settings = _made(cls, options), EncodeSettings()
+    with decoder.open(str(film), notes) as source, encoder.open(target, source, settings, notes) as sink:
+        times = []
+        for frame in source.frames():
+            times.append(frame.seconds)
+            sink.write(frame)
+        assert not target.exists(), "the target must appear whole, at finish()"
+        sink.finish()
     back = _decoded(decoder, target)
     assert len(back) == len(times), f"{len(times)} frames were written, {len(back)} are read back"
     shift = back[0][3] - times[0]
