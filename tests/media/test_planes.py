@@ -53,6 +53,24 @@ def test_editing_reaches_the_output_and_nothing_else(good: Path, tmp_path: Path)
         assert np.array_equal(x[1], y[1]) and np.array_equal(x[2], y[2])
 
 
+def test_editing_leaves_the_frame_given_as_it_was(media_side_data: Path) -> None:
+    frame = frames(media_side_data)[0]
+    before = [p.copy() for p in frame.planes]
+    kinds = [bytes(frame.native.side_data[i]) for i in range(len(frame.native.side_data))]
+    changed = editable(frame)
+    changed.planes[0][:] = 0
+    assert all(np.array_equal(a, b) for a, b in zip(before, frame.planes, strict=True)) and before[0].any()
+    assert kinds and kinds == [bytes(changed.native.side_data[i]) for i in range(len(changed.native.side_data))]
+    assert (changed.pts, changed.index, changed.layout) == (frame.pts, frame.index, frame.layout)
+
+
+@pytest.fixture
+def media_side_data(tmp_path: Path, good: Path) -> Path:
+    path = tmp_path / "turned.mp4"
+    ffmpeg("-display_rotation", "90", "-i", good, "-c", "copy", path)
+    return path
+
+
 def test_frames_without_a_picture_of_the_decoder(good: Path) -> None:
     frame = frames(good)[0]
     bare = Frame(tuple(p.copy() for p in frame.planes), frame.layout, 7, 1, Fraction(1, 25), 0)

@@ -70,7 +70,7 @@ class EncodeSettings:
     pix_fmt: str | None = None
     format: str | None = None  # container, by ffmpeg's name
     audio_codec: str | None = None  # None copies
-    threads: int = 0  # of the encoder; 0 = one a core
+    threads: int = 0  # of the encoder; 0 = one and a half a core, 16 at most
     pad_even: bool = False  # add a column or row where the encoder wants even sizes
     drop_alpha: bool = False
     tags: Mapping[str, str] = field(default_factory=dict)  # added to the container's metadata
@@ -203,7 +203,7 @@ def plan_video(info: MediaInfo, layout: Layout, container: str, settings: Encode
         _add_params(options, codec.name, "log-level=error")  # it writes to stderr by itself
     if codec.name == "libsvtav1":
         os.environ.setdefault("SVT_LOG", "1")  # so does this one; errors only
-    threads = settings.threads or int(options.pop("threads", 0)) or os.cpu_count() or 1
+    threads = settings.threads or int(options.pop("threads", 0)) or default_threads()
     return VideoPlan(codec.name, pix_fmt, width, height, options, threads)
 
 
@@ -238,6 +238,11 @@ def encoder_named(name: str) -> Codec:
 def plain_options(options: Mapping[str, str]) -> dict[str, str]:
     """Encoder options without ffmpeg's stream specifier: ``b:v`` is ``b``."""
     return {name.removesuffix(":v"): str(value) for name, value in options.items()}
+
+
+def default_threads() -> int:
+    """What x264 takes for itself: one and a half a core. A number, because its output depends on it."""
+    return min(16, max(1, (os.cpu_count() or 1) * 3 // 2))
 
 
 def starting_options(encoder: str, asked: Mapping[str, str]) -> dict[str, str]:

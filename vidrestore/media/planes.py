@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import av
 import numpy as np
+from av.filter import Graph
 from av.video.frame import PictureType
 from av.video.reformatter import Interpolation, VideoReformatter
 
@@ -89,17 +90,30 @@ def native_of(frame: Frame) -> av.VideoFrame:
 
 
 def editable(frame: Frame) -> Frame:
-    """The same frame with planes that may be written in place.
+    """A copy of the frame with planes that may be written in place; the frame given stays as it was.
 
-    The decoder goes on reading its pictures as references, so a shared one is copied first. The frame given
-    in must not be used afterwards: where the picture was not shared both are the same memory.
+    The copy has memory of its own, as the decoder goes on reading its pictures as references, and all that the
+    picture carries beside its samples: captions, time codes, flags.
     """
-    if frame.native is None:
-        picture = picture_of(frame.planes, frame.layout)
-    else:
-        picture = frame.native
-        picture.make_writable()
+    picture = picture_of(frame.planes, frame.layout) if frame.native is None else copied(frame.native)
     return replace(frame, planes=views(picture, frame.layout, writable=True), native=picture)
+
+
+def copied(picture: av.VideoFrame) -> av.VideoFrame:
+    """The picture with memory of its own. A filter graph that does nothing gives a second reference to it, which
+    ``make_writable`` turns into a copy: PyAV has no other way that keeps side data."""
+    key = (picture.format.name, picture.width, picture.height)
+    graphs: dict[tuple[str, int, int], Graph] = _own.__dict__.setdefault("graphs", {})
+    if key not in graphs:
+        graph = graphs[key] = Graph()
+        size = f"{picture.width}x{picture.height}"
+        source = graph.add("buffer", f"video_size={size}:pix_fmt={key[0]}:time_base=1/1000:pixel_aspect=1/1")
+        source.link_to(graph.add("buffersink"))
+        graph.configure()
+    graphs[key].vpush(picture)
+    second = graphs[key].vpull()
+    second.make_writable()
+    return second
 
 
 @dataclass(frozen=True, slots=True, eq=False)
