@@ -51,7 +51,7 @@ def load(name: str, path: Path) -> nn.Module:
 
 
 def network_input(images: Tensor) -> Tensor:
-    """uint8 RGB ``[b, h, w, 3]`` -> f32 BGR less the mean ``[b, 3, H, W]``, channels last.
+    """RGB 0..255 ``[b, h, w, 3]`` -> f32 BGR less the mean ``[b, 3, H, W]``, channels last.
 
     H and W are the next multiples of 32; what is added at the right and below is the mean colour.
     """
@@ -60,6 +60,12 @@ def network_input(images: Tensor) -> Tensor:
     x = images.flip(-1).to(torch.float32) - mean
     x = nn.functional.pad(x, (0, 0, 0, -width % 32, 0, -height % 32))
     return x.permute(0, 3, 1, 2)  # a view of channels-last memory
+
+
+def halved(x: Tensor) -> Tensor:
+    """A `network_input` ``[b, 3, H, W]`` at half the size: means of 2x2, padded anew."""
+    small = nn.functional.avg_pool2d(x, 2)
+    return nn.functional.pad(small, (0, -small.shape[3] % 32, 0, -small.shape[2] % 32))
 
 
 def fused(net: nn.Module) -> nn.Module:

@@ -45,8 +45,9 @@ class RetinaFaceDetector:
     def __init__(self, options: RetinaFaceOptions) -> None:
         self.options = options
         self.side, self.every = options.side, options.every
+        self.weights = (WEIGHTS[options.model],)
         self._net: nn.Module | None = None
-        self._grid: tuple[tuple[int, int], Tensor] | None = None  # padded size and its priors: clips keep one size
+        self._grid: tuple[tuple[int, int], Tensor] | None = None  # picture size and its priors: clips keep one size
 
     def open(self, device: torch.device) -> None:
         """Load the weights. Raises ResourceError where they or facexlib cannot be had."""
@@ -62,25 +63,24 @@ class RetinaFaceDetector:
         """uint8 RGB ``[b, h, w, 3]`` -> b Faces, best first. A picture's faces do not depend on the others."""
         import torch
 
-        from vidrestore_plugins.detect.retinaface.network import network_input
-        from vidrestore_plugins.detect.retinaface.search import search
+        from vidrestore_plugins.detect.retinaface.search import outputs, search
 
         if self._net is None:
             raise ValueError("RetinaFaceDetector.detect was called before open")
         if images.numel() == 0:
             return [Faces.empty() for _ in range(len(images))]
         with torch.inference_mode():
-            x = network_input(images)
-            found = search(self._net(x), self._priors(x), self.options.threshold, self.options.nms)
-            table = found.cpu().numpy()  # one copy to the host
+            found = outputs(self._net, images)
+            faces = search(found, self._priors(images), self.options.threshold, self.options.nms)
+            table = faces.cpu().numpy()  # one copy to the host
         return [_faces(table[table[:, 0] == i]) for i in range(len(images))]
 
-    def _priors(self, x: Tensor) -> Tensor:
-        from vidrestore_plugins.detect.retinaface.priors import priors
+    def _priors(self, images: Tensor) -> Tensor:
+        from vidrestore_plugins.detect.retinaface.search import grid
 
-        size = (x.shape[2], x.shape[3])
+        size = (images.shape[1], images.shape[2])
         if self._grid is None or self._grid[0] != size:
-            self._grid = (size, priors(*size).to(x.device))
+            self._grid = (size, grid(*size).to(images.device))
         return self._grid[1]
 
 
