@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,9 +18,9 @@ if TYPE_CHECKING:
 MEAN = (104.0, 117.0, 123.0)  # blue, green, red
 
 
-def build(name: str) -> nn.Module:
-    """``mobile0.25`` or ``resnet50`` with random weights, giving box codes ``[b, p, 4]``, logits ``[b, p, 2]``
-    (background, face) and landmark codes ``[b, p, 10]``.
+def build(name: str, device: str = "cpu") -> nn.Module:
+    """``mobile0.25`` or ``resnet50`` with random weights (none on device ``meta``), giving box codes ``[b, p, 4]``,
+    logits ``[b, p, 2]`` (background, face) and landmark codes ``[b, p, 10]``.
 
     Raises ResourceError where facexlib cannot be imported.
     """
@@ -28,22 +29,23 @@ def build(name: str) -> nn.Module:
     except Exception as error:  # facexlib imports all of itself at once: any of its parts may be what is broken
         reason = f"facexlib cannot be imported: {error}"
         raise ResourceError("detect=retinaface", reason, "pip install --force-reinstall facexlib") from error
-    net: nn.Module = RetinaFace(network_name=name, phase="train", device="cpu")
+    with torch.device(device), warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # it asks torchvision for no weights in a way of the past
+        net: nn.Module = RetinaFace(network_name=name, phase="train", device=device)
     return net
 
 
 def load(name: str, path: Path) -> nn.Module:
-    """The network of that name with the weights of a safetensors file, f32, on the CPU.
+    """The network of that name with the weights of a safetensors file, f32, on the CPU; nothing is drawn at random.
 
     Raises ResourceError where the file is not readable as the network's weights.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    net = build(name)
+    net = build(name, "meta")
     try:
-        state = {key.removeprefix("module."): value for key, value in load_file(path).items()}
-        net.load_state_dict(state)
+        net.load_state_dict(load_file(path), assign=True)
     except (OSError, SafetensorError, RuntimeError) as error:
         reason = f"{path.name} does not hold the weights of {name}: {str(error).splitlines()[0]}"
         raise ResourceError("detect=retinaface", reason, f"vidrestore weights fetch {path.stem}") from error
