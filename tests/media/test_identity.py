@@ -122,6 +122,7 @@ def test_a2_16_shape_of_samples(sar: str, target: str, tmp_path: Path) -> None:
     transcode(source, tmp_path / target, EncodeSettings(codec=encoder, options=speed))
     after = read(tmp_path / target)
     assert after.info.sar == Fraction(sar)
+    assert "title" not in {k.lower() for k in after.info.stream.metadata}
     assert after.n == 25
     if encoder == "ffv1":
         assert_same_pictures(read(source), after)

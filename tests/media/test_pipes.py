@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from fractions import Fraction
 from pathlib import Path
 from threading import Event, Thread
 
 import av
 import pytest
-from media_tools import MS, assert_same_pictures, assert_same_times, ffmpeg, packets, read
+from media_tools import MS, PATTERN, assert_same_pictures, assert_same_times, ffmpeg, packets, read
 
 PROCESS = str(Path(__file__).parent / "pipe_process.py")
 
@@ -112,6 +113,17 @@ def test_a2_90_first_frames_leave_before_the_last_come_in(noisy: Path, tmp_path:
     feeder.join()
     assert process.wait() == 0
     assert read(tmp_path / "out.mkv").n == 400
+
+
+def test_a2_16_shape_of_samples_through_a_pipe(tmp_path: Path) -> None:
+    source = tmp_path / "in.mp4"
+    ffmpeg(*PATTERN, "-vf", "setsar=16/15", "-c:v", "libx264", "-metadata:s:v", "title=Reel 7", source)
+    done = run(str(source), "-")
+    assert done.returncode == 0, done.stderr
+    (tmp_path / "out.mkv").write_bytes(done.stdout)
+    film = read(tmp_path / "out.mkv")
+    assert film.info.sar == Fraction(16, 15) and film.n == 25
+    assert_same_pictures(read(source), film)
 
 
 def test_fifo_as_input(good: Path, tmp_path: Path) -> None:

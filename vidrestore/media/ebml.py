@@ -7,6 +7,7 @@ picture settings, padding for the rest. Elements and their numbers: RFC 9559; th
 
 from __future__ import annotations
 
+import os
 import zlib
 from typing import TYPE_CHECKING
 
@@ -42,6 +43,41 @@ def set_display_shape(path: Path, width: int, height: int, sar: Fraction) -> boo
         file.seek(start)
         file.write(tracks)
     return True
+
+
+class ShapedPipe:
+    """Standard output that holds the head of a file back until its marked track has its shape."""
+
+    def __init__(self, handle: int, width: int, height: int, sar: Fraction) -> None:
+        self._handle, self._size = handle, (width, height, sar)
+        self._held: bytearray | None = bytearray()
+
+    def write(self, data: bytes) -> int:
+        """Take bytes from the muxer; they go on at once when the head has passed."""
+        if self._held is None:
+            self._send(data)
+            return len(data)
+        self._held += data
+        found = _find_tracks(self._held)
+        if found is not None:
+            start, end = found
+            tracks = _rewritten(bytes(self._held[start:end]), *self._size)
+            if tracks is not None and len(tracks) == end - start:
+                self._held[start:end] = tracks
+        if found is not None or len(self._held) > _HEAD:
+            self.flush()
+        return len(data)
+
+    def flush(self) -> None:
+        """Let go of what is held back."""
+        held, self._held = self._held, None
+        if held:
+            self._send(held)
+
+    def _send(self, data: bytes | bytearray) -> None:
+        left = memoryview(data)
+        while left:
+            left = left[os.write(self._handle, left) :]
 
 
 def _find_tracks(head: bytearray) -> tuple[int, int] | None:

@@ -193,7 +193,7 @@ def plan_video(info: MediaInfo, layout: Layout, container: str, settings: Encode
     _check_words(codec.name, options)
     if codec.name == "ffv1":
         _fit_slices(options, width, height)
-    if info.interlaced_as is not None:
+    if layout.interlaced and info.interlaced_as is not None:
         _add_params(options, codec.name, interlace_params(codec.name, info.interlaced_as))
     if info.hdr is not None:
         _add_params(options, codec.name, hdr_params(codec.name, info.hdr))
