@@ -8,10 +8,24 @@ from pathlib import Path
 
 import av
 import pytest
-from media_tools import FAST, PATTERN, TONE, X264, assert_same_pictures, decoder, ffmpeg, open_files, read, transcode
+from media_tools import (
+    FAST,
+    FFV1,
+    PATTERN,
+    TONE,
+    X264,
+    assert_same_pictures,
+    decoder,
+    ffmpeg,
+    open_files,
+    read,
+    transcode,
+)
 
 from vidrestore.errors import InputMediaError, RunError, VidrestoreError
+from vidrestore.media.planes import editable
 from vidrestore.media.reader import ReadSettings, read_info
+from vidrestore.media.writer import PyAVEncoder
 from vidrestore.notes import Notes
 
 
@@ -261,7 +275,34 @@ def test_a2_44_45_change_in_mid_stream(change: str, tmp_path: Path) -> None:
     assert_same_pictures(film, read(tmp_path / "out.mkv"))
 
 
-def test_a2_72_memory_and_files_do_not_grow(good: Path, tmp_path: Path) -> None:
+def test_a2_103_input_changes_while_it_is_read(noisy: Path, tmp_path: Path) -> None:
+    source = tmp_path / "in.mp4"
+    source.write_bytes(noisy.read_bytes())
+    with decoder().open(str(source), Notes()) as film:
+        for frame in film.frames():
+            if frame.index == 50:
+                with source.open("ab") as file:
+                    file.write(b"more")
+    assert film.failure is not None and "input changed while reading" in str(film.failure)
+
+
+@pytest.mark.slow
+def test_a2_72_memory_is_flat(good: Path, tmp_path: Path) -> None:
+    """A long film through reader and writer: after the first tenth nothing grows any more."""
+    source = tmp_path / "long.mp4"
+    ffmpeg("-stream_loop", "199", "-i", good, "-c", "copy", source)
+    used, notes = [], Notes()
+    with decoder().open(str(source), notes) as film, PyAVEncoder().open(tmp_path / "o.mkv", film, FFV1, notes) as sink:
+        for frame in film.frames():
+            sink.write(editable(frame) if frame.index % 3 else frame)
+            if frame.index % 500 == 499:
+                used.append(int(Path("/proc/self/statm").read_text().split()[1]) * 4096)
+        sink.finish()
+    assert len(used) == 10
+    assert max(used[1:]) - used[0] < 12 << 20
+
+
+def test_a2_72_packets_and_files_do_not_grow(good: Path, tmp_path: Path) -> None:
     """Sixty times as long a film: no more packets wait beside the frames, and every file is closed."""
     source = tmp_path / "long.mp4"
     ffmpeg("-stream_loop", "59", "-i", good, "-c", "copy", source)

@@ -202,6 +202,23 @@ def test_wrong_settings_stop_before_the_first_frame(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_quality_scale_of_old_encoders(good: Path, tmp_path: Path) -> None:
+    sizes = []
+    for q in ("2", "20"):
+        target = tmp_path / f"{q}.mp4"
+        transcode(good, target, EncodeSettings(codec="mpeg4", options={"q:v": q}))
+        sizes.append(target.stat().st_size)
+    assert sizes[0] > 2 * sizes[1]
+
+
+@pytest.mark.parametrize("encoder", ["libvpx-vp9", "libsvtav1", "prores_ks", "libx265"])
+def test_every_frame_becomes_one_packet_at_default_settings(encoder: str, noisy: Path, tmp_path: Path) -> None:
+    """A2 row 97: hidden reference frames are not counted as lost or doubled."""
+    target = tmp_path / "out.mkv"
+    transcode(noisy, target, EncodeSettings(codec=encoder))
+    assert read(target).n == 100
+
+
 def test_user_options_reach_the_encoder(good: Path, tmp_path: Path) -> None:
     params = {"preset": "veryfast", "crf": "30", "g": "5", "bf": "0", "x264-params": "ref=2"}
     transcode(good, tmp_path / "out.mp4", EncodeSettings(codec="libx264", options=params, bitexact=False))

@@ -29,7 +29,7 @@ def add_film(
     try:
         video = out.add_stream(plan.encoder, rate=info.rate, options=dict(plan.options))
     except ValueError as error:
-        remedy = "use -o out.mkv or another -c:v"
+        remedy = "use another -c:v" if container == "matroska" else "use -o out.mkv or another -c:v"
         raise OutputError(subject, f"{container} cannot hold {plan.encoder}", remedy) from error
     context = video.codec_context
     context.width, context.height, context.pix_fmt = plan.width, plan.height, plan.pix_fmt

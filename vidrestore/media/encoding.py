@@ -37,7 +37,6 @@ CONTAINERS = {
     ".nut": "nut",
     ".avi": "avi",
     ".y4m": "yuv4mpegpipe",
-    ".mxf": "mxf",
 }
 STILLS = {".png": "png", ".jpg": "mjpeg", ".jpeg": "mjpeg", ".webp": "libwebp", ".tif": "tiff", ".tiff": "tiff"}
 _FORMAT_NAMES = {"mkv": "matroska", "ts": "mpegts", "y4m": "yuv4mpegpipe"}
@@ -134,6 +133,8 @@ def _web_sound(info: MediaInfo) -> bool:
 def choose_encoder(info: MediaInfo, layout: Layout, container: str) -> str:
     """The encoder that continues the input's codec in this container."""
     codec = info.codec
+    if container == "yuv4mpegpipe":
+        return "wrapped_avframe"  # pictures as they are
     if layout.family == "rgb" or layout.alpha:
         return _encoder_of_rich(info, layout, container)
     if codec in _LOSSLESS and (kept := _lossless(codec, container)):
@@ -236,8 +237,13 @@ def encoder_named(name: str) -> Codec:
 
 
 def plain_options(options: Mapping[str, str]) -> dict[str, str]:
-    """Encoder options without ffmpeg's stream specifier: ``b:v`` is ``b``."""
-    return {name.removesuffix(":v"): str(value) for name, value in options.items()}
+    """Encoder options without ffmpeg's stream specifier (``b:v`` is ``b``). Its ``-q`` becomes both bounds of the
+    quantiser, as a picture's own quality cannot be set through PyAV."""
+    plain = {name.removesuffix(":v"): str(value) for name, value in options.items()}
+    for name in ("q", "qscale"):
+        if name in plain:
+            plain["qmin"] = plain["qmax"] = plain.pop(name)
+    return plain
 
 
 def default_threads() -> int:
@@ -248,7 +254,7 @@ def default_threads() -> int:
 def starting_options(encoder: str, asked: Mapping[str, str]) -> dict[str, str]:
     """Our defaults with the user's options on top; another way to set quality takes ours away."""
     ours = dict(_DEFAULTS.get(encoder, {}))
-    if any(name in asked for name in ("b", "qp", "q", "qscale", "global_quality", "lossless")):
+    if any(name in asked for name in ("b", "qp", "qmin", "qmax", "global_quality", "lossless")):
         ours.pop("crf", None)
     return {**ours, **asked}
 

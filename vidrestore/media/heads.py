@@ -103,6 +103,9 @@ def warn_losses(info: MediaInfo, layout: Layout, container: str, plan: VideoPlan
         notes.warn("rotation_lost", info.path, f"{container} holds no rotation; use mkv or mp4")
     if layout.interlaced and plan.encoder in ("libx265", "libvpx-vp9", "libsvtav1"):
         notes.warn("interlace_flag_lost", info.path, f"{plan.encoder} codes whole frames; fields are not flagged")
+    if container in ("avi", "yuv4mpegpipe"):
+        name = {"yuv4mpegpipe": "y4m"}.get(container, container)
+        notes.warn("times_lost", info.path, f"{name} numbers its frames at one rate and holds no times; use mkv or mp4")
     if info.chapters and container not in CHAPTERS:
         notes.warn("chapters_lost", info.path, f"{container} holds no chapters; use mkv or mp4")
     if plan.pix_fmt != layout.pix_fmt and not plan.pix_fmt.startswith(("bgr", "rgb", "argb", "yuvj", layout.pix_fmt)):

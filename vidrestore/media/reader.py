@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain, pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import av
@@ -99,6 +100,7 @@ class Source:
         self._stream = container.streams[index]
         self._feed = Feed(path, container, self._streams[index], notes, settings, threads)
         self._origin = Fraction(container.start_time or 0, av.time_base)
+        self._identity = _identity(path)
         self._start = None if settings.start is None else Fraction(settings.start)
         self._prime()
 
@@ -271,6 +273,8 @@ class Source:
             what = f"{feed.bad_packets} packet{'s' * (feed.bad_packets > 1)} cannot be decoded"
         elif self._is_short(declared, ended):
             what = f"input ends at {float(ended):.1f} s{of}"
+        elif self._identity != _identity(self.path):
+            what = "input changed while reading"
         if what and self.settings.strict:
             raise RunError(self.path, what)
         if what and self.settings.keep_going:
@@ -285,6 +289,15 @@ class Source:
         if self._formats[0] == "matroska":  # which counts its duration from zero, not from the first packet
             ended += self._origin
         return declared - ended > max(Fraction(1, 5), 2 / self.info.rate)
+
+
+def _identity(path: str) -> tuple[int, ...]:
+    """What tells a file from a later state of it; nothing for a pipe."""
+    try:
+        status = Path(path).stat()
+    except OSError:
+        return ()
+    return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns) if status.st_size else ()
 
 
 def _look(raw: Iterator[Any]) -> tuple[list[Any], Iterator[Any]]:
