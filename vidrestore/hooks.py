@@ -2,7 +2,8 @@
 
 Every plugin is made by ``cls(options)``, cheaply: no weights, no device. Those that work on a device get
 ``open(device)`` before their first use. The engine chooses device, batch and seed; a plugin draws no random
-number of its own.
+number of its own. One that uses weights names them in an attribute ``weights`` (a tuple of names in the store):
+their hashes go into the run record.
 """
 
 from __future__ import annotations

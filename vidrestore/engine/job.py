@@ -157,7 +157,7 @@ def stages_of(config: RunConfig, record: Record) -> Stages:
     plugins = {stage: config.step(stage).make() for stage in ("detect", "track", "align", "restore", "smooth", "blend")}
     for stage in ("detect", "restore"):
         plugins[stage].open(device)
-    record.device = str(device) if device.type == "cpu" else f"{device} {torch.cuda.get_device_name(device)}"
+    record.device = f"{device} {torch.cuda.get_device_name(device)}" if device.type == "cuda" else str(device)
     record.threads = {"torch": threads, "encoder": s.encoder_threads or encoder_threads()}
     record.weights = weight_hashes(plugins.values())
     restore = config.step("restore")
@@ -269,8 +269,8 @@ def _report_path(job: Job, record: Record) -> Path | None:
 def _write_record(job: Job, path: Path, record: Record, notes: Notes, error: BaseException | None) -> None:
     if isinstance(error, Skipped):
         return
-    refused = error is not None and not job.overwrite and job.report is None and Path(record.target).exists()
-    if refused:
+    taken = isinstance(error, OutputError) and not job.overwrite and Path(record.target).exists()
+    if taken and job.report is None:
         return  # an earlier result keeps its own record
     try:
         write_json(path, record.as_dict(notes, error))
