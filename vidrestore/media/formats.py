@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Literal, cast
 
@@ -136,22 +136,6 @@ def layout_of(
         turn=turn,
         interlaced=interlaced,
     )
-
-
-def with_format(layout: Layout, pix_fmt: str) -> Layout:
-    """The same picture in another planar format."""
-    colour = Colour(layout.primaries, layout.transfer, layout.matrix_tag, layout.range_tag)
-    new = layout_of(
-        pix_fmt,
-        layout.width,
-        layout.height,
-        colour,
-        sar=layout.sar,
-        turn=layout.turn,
-        interlaced=layout.interlaced,
-        centred=layout.siting == "center",
-    )
-    return replace(new, matrix=layout.matrix, full_range=layout.full_range, range_tag=layout.range_tag)
 
 
 def plane_count(layout: Layout) -> int:

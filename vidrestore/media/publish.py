@@ -33,14 +33,9 @@ class PartFile:
             self._lock = os.open(self.path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
         except OSError as error:
             raise _folder_error(target, error) from error
-        try:
-            if fcntl is not None:
-                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        if not _locked(self._lock):
             os.close(self._lock)
-            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
-                raise write_error(str(target), error) from error
-            raise OutputError(str(target), "is being written by another run") from error
+            raise OutputError(str(target), "is being written by another run")
         os.truncate(self.path, 0)
 
     def publish(self) -> None:
@@ -49,7 +44,8 @@ class PartFile:
             with self.path.open("rb") as file:
                 os.fsync(file.fileno())
             if not self._overwrite and os.path.lexists(self.target):
-                raise OutputError(str(self.target), "has appeared during the run", "use -y to replace")
+                what = f"has appeared during the run; the finished film is {self.path.name}"
+                raise OutputError(str(self.target), what)
             self.path.replace(self.target)
             _sync_folder(self.target.absolute().parent)
         except OSError as error:
@@ -74,6 +70,17 @@ class PartFile:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
+
+
+def _locked(handle: int) -> bool:
+    """Take the file for this run; False if another has it. File systems without locks are taken at their word."""
+    if fcntl is None:
+        return True
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno not in (errno.EWOULDBLOCK, errno.EACCES)
+    return True
 
 
 def part_name(name: str) -> str:

@@ -153,10 +153,11 @@ class Sink:
         if self._packets != self.summary.frames:
             what = f"{self.summary.encoder} gave {self._packets} pictures for {self.summary.frames} frames"
             raise RunError(self._subject, what)
-        self._open = False
         if self._part is not None:
             self._shape()
             self._verify()
+        self._open = False
+        if self._part is not None:
             self._part.publish()
 
     def abort(self, *, keep_partial: bool = False) -> None:
