@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator, MutableMapping
+    from collections.abc import Callable, Generator, MutableMapping
     from pathlib import Path
 
     import torch
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from vidrestore.notes import Notes
-    from vidrestore.types import FaceBatch, Faces, Frame, Latent
+    from vidrestore.types import FaceBatch, Faces, Latent
 
 
 @runtime_checkable
@@ -133,31 +133,26 @@ class Blender(Plugin, Protocol):
 class Decoder(Plugin, Protocol):
     """Opens a film and gives its frames."""
 
-    def open(self, source: str, notes: Notes) -> AbstractContextManager[Any]: ...
+    def open(self, source: str, notes: Notes, *, settings: Any = None) -> AbstractContextManager[Any]:
+        """A path, or "-" for standard input; ``settings`` is a ``media.reader.ReadSettings``. What is opened has
+        ``info``, ``streams``, ``copied``, ``frames()`` and ``failure``, as ``media.reader.Source`` has them."""
+        ...
 
 
 @runtime_checkable
 class Encoder(Plugin, Protocol):
     """Opens an output and takes frames."""
 
-    def open(self, target: Path | None, source: Any, notes: Notes) -> AbstractContextManager[Any]: ...
+    def open(
+        self, target: Path | None, source: Any, settings: Any, notes: Notes, *, overwrite: bool = False
+    ) -> AbstractContextManager[Any]:
+        """A path, or None for standard output; ``source`` is what a decoder opened, ``settings`` a
+        ``media.encoding.EncodeSettings``. What is opened has ``write(frame)``, ``finish()``, ``abort()`` and
+        ``summary``; everything that can be refused is refused here, and nothing is published before ``finish``."""
+        ...
 
 
 class Recipe(Protocol):
     """Training that makes a bundled weights file."""
 
     def __call__(self, arguments: list[str]) -> None: ...
-
-
-class FrameSource(Protocol):
-    """What a decoder opens."""
-
-    def frames(self) -> Iterator[Frame]: ...
-
-
-class FrameSink(Protocol):
-    """What an encoder opens."""
-
-    def write(self, frame: Frame) -> None: ...
-
-    def finish(self) -> None: ...

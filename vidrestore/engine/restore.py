@@ -178,6 +178,8 @@ class Restoration:
         """The change of each face at the source's own size."""
         assert run.result is not None and window.placed is not None
         faces, placed = run.faces, window.placed
+        if torch.equal(run.result, faces.crops):
+            return []  # nothing was restored: there is nothing to blend
         restored, alpha = self.plugins.blender.blend(faces, run.result)
         change = restored - faces.crops
         table = {(int(t), int(r)): i for i, (t, r) in enumerate(zip(placed.tracks, placed.rows, strict=True))}

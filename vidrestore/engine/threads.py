@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
 
+_PATIENCE = 1.0  # seconds; a stage inside a network cannot be stopped, and a user who wants to leave does not wait
+
+
 class Sized(Protocol):
     @property
     def nbytes(self) -> int: ...
@@ -38,7 +41,7 @@ def in_thread(make: Callable[[], Iterable[T]], name: str, budget: int, torch_thr
             yield item[0]
     finally:
         queue.close()
-        thread.join(timeout=10)
+        thread.join(timeout=_PATIENCE)
 
 
 def _fill(make: Callable[[], Iterable[T]], queue: _Queue[T], torch_threads: int) -> None:
