@@ -58,6 +58,14 @@ def test_a2_28_full_range_keeps_samples_and_tag(tmp_path: Path) -> None:
     assert_same_pictures(before, after)
 
 
+def test_chroma_siting_follows_the_codec(tmp_path: Path) -> None:
+    jpeg, phone = tmp_path / "j.avi", tmp_path / "p.mp4"
+    ffmpeg(*PATTERN, "-c:v", "mjpeg", "-pix_fmt", "yuvj420p", jpeg)
+    ffmpeg(*PATTERN, *X264[:4], "-pix_fmt", "yuvj420p", "-color_range", "pc", phone)
+    assert read(jpeg).info.layout.siting == "center"
+    assert read(phone).info.layout.siting == "left" and read(phone).info.layout.full_range
+
+
 def test_a2_29_samples_beyond_the_range_pass(tmp_path: Path) -> None:
     source = tmp_path / "in.mkv"
     wild = "geq=lum='mod(X*5+Y*3,256)':cb='mod(X*7,256)':cr='mod(Y*11,256)'"

@@ -153,6 +153,18 @@ def test_identity_of_an_encode_keeps_times_and_count(good: Path, tmp_path: Path)
     assert_same_times(before, read(tmp_path / "out.mkv"), MS)
 
 
+def test_ffmpeg_sees_the_same_pictures(good: Path, tmp_path: Path) -> None:
+    """An oracle that is not our own reader."""
+    transcode(good, tmp_path / "out.mkv", touch=True)
+    sums = []
+    for path in (good, tmp_path / "out.mkv"):
+        listing = tmp_path / f"{path.stem}.framemd5"
+        ffmpeg("-i", path, "-map", "0:v", "-fps_mode", "passthrough", "-f", "framemd5", listing)
+        lines = [line for line in listing.read_text().splitlines() if not line.startswith("#")]
+        sums.append([line.split(",")[-1].strip() for line in lines])
+    assert sums[0] == sums[1] and len(sums[0]) == 25
+
+
 def test_source_key_frames_are_not_forced_on_the_encoder(tmp_path: Path) -> None:
     import av
 

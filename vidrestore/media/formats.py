@@ -108,15 +108,14 @@ def layout_of(
     sar: Fraction = Fraction(1),
     turn: tuple[int, int, int, int] = (1, 0, 0, 1),
     interlaced: bool = False,
-    centred: bool = False,
+    siting: Siting = "left",
 ) -> Layout:
-    """Describe a planar format. ``centred``: chroma lies between the luma samples (JPEG), not beside them."""
+    """Describe a planar format."""
     match = _PLANAR.fullmatch(pix_fmt)
     if match is None:
         raise ValueError(f"layout_of: {pix_fmt} is not planar")
     family: Family = "gray" if match["gray"] else "yuv" if match["sub"] else "rgb"
     span = 2 if match["kind"] == "j" else colour.range
-    siting = "center" if centred or match["kind"] == "j" else "left"
     return Layout(
         pix_fmt=pix_fmt,
         width=width,
@@ -127,7 +126,7 @@ def layout_of(
         alpha=match["kind"] == "a" or match["alpha"] == "a",
         full_range=span == 2 or family == "rgb",
         matrix=matrix_of(colour.matrix, height),
-        siting=cast("Siting", siting),
+        siting=siting,
         primaries=colour.primaries,
         transfer=colour.transfer,
         matrix_tag=colour.matrix,

@@ -18,9 +18,11 @@ if TYPE_CHECKING:
     from vidrestore.media.probe import StreamInfo
     from vidrestore.media.reader import ReadSettings
     from vidrestore.notes import Notes
-    from vidrestore.types import Layout
+    from vidrestore.types import Layout, Siting
 
-_JPEG = frozenset({"mjpeg", "webp", "png"})  # chroma between the samples
+# Where chroma samples lie, by codec: JPEG and MPEG-1 put them between the luma samples, DV on every other one.
+# All others begin their rows on luma samples; what single files say beyond that PyAV does not tell.
+_SITING: dict[str, Siting] = {"mjpeg": "center", "mpeg1video": "center", "webp": "center", "dvvideo": "topleft"}
 
 
 class Pictures:
@@ -119,7 +121,7 @@ class Pictures:
             sar=self._sar,
             turn=probe.turn_of(self.matrix),
             interlaced=interlaced or self.field_order > 1,
-            centred=self._info.codec in _JPEG,
+            siting=_SITING.get(self._info.codec, "left"),
         )
 
     def _note_transparency(self, picture: Any) -> None:

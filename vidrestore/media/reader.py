@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 _LOOK = 3  # pictures decoded before anything is decided: two steps between them tell the rate
 _LOOK_MOST = 64  # ... and how many more while none has a time stamp
+_LOOK_PIXELS = 1 << 27  # ... at most, 200 MB of 8-bit film
 _BEFORE = 3600  # seconds; a time that lies before any film's first key frame
 _FINE = Fraction(1, 1000)
 _RAW = frozenset(
@@ -175,16 +176,17 @@ class Source:
         """The first pictures, and those that follow. A cut begins at a key frame before it: where a container
         seeks badly, further back, at last from the film's beginning."""
         seekable = self._start and self._formats[0] not in _RAW and self.path != "-" and self.settings.rate is None
+        most = _LOOK if self._formats[0] in _RAW else _LOOK_MOST
         for back in (0, 10, 100) if seekable else ():
             start = self._origin + (self._start or 0)
             if back > start - self._origin or not self._feed.seek(start - back):
                 break
-            head, raw = _look(self._feed.pictures())
+            head, raw = _look(self._feed.pictures(), most)
             if head and head[0].pts is not None and head[0].pts * self._stream.time_base <= start:
                 return head, raw
         if seekable:
             self._feed.seek(self._origin - _BEFORE)
-        head, raw = _look(self._feed.pictures())
+        head, raw = _look(self._feed.pictures(), most)
         if not head:
             raise self._nothing_decoded()
         return head, raw
@@ -300,12 +302,13 @@ def _identity(path: str) -> tuple[int, ...]:
     return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns) if status.st_size else ()
 
 
-def _look(raw: Iterator[Any]) -> tuple[list[Any], Iterator[Any]]:
-    """The first few pictures, more of them while none has a time, and the rest."""
+def _look(raw: Iterator[Any], most: int) -> tuple[list[Any], Iterator[Any]]:
+    """The first few pictures, more of them while none has a time and memory allows, and the rest."""
     head: list[Any] = []
     for picture in raw:
         head.append(picture)
-        if len(head) >= _LOOK and (any(p.pts is not None for p in head) or len(head) >= _LOOK_MOST):
+        large = len(head) * picture.width * picture.height > _LOOK_PIXELS
+        if len(head) >= _LOOK and (any(p.pts is not None for p in head) or len(head) >= most or large):
             break
     return head, raw
 
