@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -74,7 +75,7 @@ class Bar:
 
     def __init__(self, source: str) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, Progress, TextColumn
 
         self._name = printable(Path(source).name)
         self._rich = Progress(
@@ -82,14 +83,15 @@ class Bar:
             BarColumn(bar_width=None),
             TextColumn("{task.completed}/{task.fields[frames]}"),
             TextColumn("{task.fields[fps]} fps"),
-            TextColumn("eta"),
-            TimeRemainingColumn(compact=True),
+            TextColumn("eta {task.fields[eta]}"),
             TextColumn("{task.fields[faces]} faces"),
             TextColumn("{task.fields[memory]} MB"),
             console=Console(stderr=True),
             transient=True,
         )
-        self._task = self._rich.add_task(self._name, total=None, frames="?", fps="-", faces=0, memory=memory_mb())
+        self._task = self._rich.add_task(
+            self._name, total=None, frames="?", fps="-", eta="-", faces=0, memory=memory_mb()
+        )
         self._start = time.monotonic()
 
     def __enter__(self) -> Bar:
@@ -100,12 +102,19 @@ class Bar:
         self._rich.stop()
 
     def __call__(self, progress: Progress) -> None:
-        fps = f"{progress.frames / max(time.monotonic() - self._start, 1e-9):.1f}"
+        fps = progress.frames / max(time.monotonic() - self._start, 1e-9)
         total = None if progress.total is None else max(progress.total, progress.frames)
+        eta = "-" if total is None else str(timedelta(seconds=round((total - progress.frames) / fps)))
         self._rich.update(
-            self._task, completed=progress.frames, total=total, frames=total or "?", fps=fps, faces=progress.faces,
+            self._task,
+            completed=progress.frames,
+            total=total,
+            frames=total or "?",
+            fps=f"{fps:.1f}",
+            eta=eta,
+            faces=progress.faces,
             memory=memory_mb(),
-        )  # fmt: skip
+        )
 
     def done(self, record: Record) -> None:
         seconds = time.monotonic() - self._start

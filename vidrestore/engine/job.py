@@ -87,7 +87,7 @@ def _run(job: Job, record: Record, notes: Notes, tell: Callable[[Progress], None
         _describe_input(record, source)
         if target is not None and job.skip_existing and target.exists():
             raise Skipped(str(target), "exists", "skipped")
-        settings = encode_settings(job.config, tags=_tags(record), piped=target is None)
+        settings = encode_settings(job.config, _tags(record), piped=target is None, named=job.target is not None)
         encoder = job.config.step("encode").make()
         with encoder.open(target, source, settings, notes, overwrite=job.overwrite) as sink:
             try:
@@ -209,8 +209,12 @@ def read_settings(config: RunConfig) -> ReadSettings:
     )
 
 
-def encode_settings(config: RunConfig, tags: Mapping[str, str], *, piped: bool = False) -> EncodeSettings:
-    """What the flags ask of the output. Into a pipe goes FFV1 in Matroska: nothing is lost on the way."""
+def encode_settings(config: RunConfig, tags: Mapping[str, str], *, piped: bool, named: bool) -> EncodeSettings:
+    """What the flags ask of the output.
+
+    Into a pipe goes FFV1 in Matroska: nothing is lost on the way. Where the user has not ``named`` the output, sound
+    that no container holds becomes FLAC; where he has, it is an error that says what to do.
+    """
     given = dict(config.encoder)
     lossless = "ffv1" if piped and given.get("f", "matroska") in ("matroska", "mkv", "nut") else None
     return EncodeSettings(
@@ -219,6 +223,7 @@ def encode_settings(config: RunConfig, tags: Mapping[str, str], *, piped: bool =
         pix_fmt=given.get("pix_fmt"),
         format=given.get("f"),
         audio_codec=given.get("c:a") or given.get("acodec"),
+        audio_fallback=None if named else "flac",
         threads=config.settings.encoder_threads or encoder_threads(),
         pad_even=config.settings.pad_even,
         drop_alpha=config.settings.drop_alpha,

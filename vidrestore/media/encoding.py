@@ -69,6 +69,7 @@ class EncodeSettings:
     pix_fmt: str | None = None
     format: str | None = None  # container, by ffmpeg's name
     audio_codec: str | None = None  # None copies
+    audio_fallback: str | None = None  # for sound that no container of ours holds as it is; None: an error
     threads: int = 0  # of the encoder; 0 = one and a half a core, 16 at most
     pad_even: bool = False  # add a column or row where the encoder wants even sizes
     drop_alpha: bool = False

@@ -37,7 +37,7 @@ class Track:
     stream: StreamInfo
     action: Action
     codec: str = ""  # encoder where transcoded
-    why: str = ""  # where dropped
+    why: str = ""  # where dropped or transcoded unasked
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +52,9 @@ class StreamPlan:
         for track in self.tracks:
             if track.action == "drop":
                 notes.warn(f"stream_dropped_{track.stream.index}", path, f"{track.stream} dropped: {track.why}")
+            elif track.action == "transcode" and track.why:
+                what = f"{track.stream} becomes {track.codec}: {track.why}"
+                notes.warn(f"stream_transcoded_{track.stream.index}", path, what)
             elif track.action == "transcode" and track.stream.codec in ("ass", "ssa"):
                 notes.warn("subtitle_style", path, f"{track.stream}: styles are lost in {track.codec}")
 
@@ -112,6 +115,8 @@ def _decide(
         return Track(stream, "copy")
     if stream.kind == "subtitle" and stream.codec in _TEXT and container in _TEXT_OF:
         return Track(stream, "transcode", _TEXT_OF[container])
+    if stream.kind == "audio" and settings.audio_fallback is not None:
+        return Track(stream, "transcode", settings.audio_fallback, why=f"{name} cannot hold {stream.codec}")
     if stream.kind == "audio":
         what = f"stream {stream.index} ({stream.codec}) does not fit {name}"
         elsewhere = "" if container == "matroska" else "-o out.mkv or "
