@@ -41,9 +41,7 @@ class Pictures:
         self.field_order = int(self._stream.codec_context.field_order or 0)
         if self.field_order < 2 and first.interlaced_frame:
             self.field_order = 3 if self._info.codec == "dvvideo" else 2
-        self._sar = Fraction(self._stream.sample_aspect_ratio or 1)
-        if self._sar <= 0:
-            self._sar = Fraction(1)
+        self.sar = probe.sane_sar(self._stream)
         self._pix_fmt = self._wanted(first.format.name)
         self._size = (first.width, first.height)
         self._shape = (first.format.name, *self._size)
@@ -118,7 +116,7 @@ class Pictures:
             width,
             height,
             colour,
-            sar=self._sar,
+            sar=self.sar or Fraction(1),
             turn=probe.turn_of(self.matrix),
             interlaced=interlaced or self.field_order > 1,
             siting=_SITING.get(self._info.codec, "left"),

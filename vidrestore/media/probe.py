@@ -178,6 +178,12 @@ def sane_rate(stream: Any, steps: list[int]) -> Fraction:
     return Fraction(25)
 
 
+def sane_sar(stream: Any) -> Fraction | None:
+    """The shape of samples as the file says; None where it says nothing or nonsense."""
+    sar = stream.sample_aspect_ratio
+    return Fraction(sar) if sar and Fraction(1, 16) <= sar <= 16 else None
+
+
 def display_matrix(picture: av.VideoFrame) -> Matrix3:
     """The nine numbers of a picture's display matrix; the plain one where it carries none."""
     data = _side_data(picture, "DISPLAYMATRIX")

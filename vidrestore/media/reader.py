@@ -232,7 +232,7 @@ class Source:
             field_order=look.field_order,
             hdr=probe.hdr_of(head[0]),
             still=still,
-            sar=Fraction(stream.sample_aspect_ratio) if stream.sample_aspect_ratio else None,
+            sar=look.sar,
             metadata=dict(container.metadata),
             chapters=tuple(container.chapters()),
             bit_rate=stream.codec_context.bit_rate,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from vidrestore.errors import OutputError
+from vidrestore.errors import OutputError, RunError
 from vidrestore.media.faults import AV_ERRORS, of_the_disk, reason, write_error
 from vidrestore.media.tracks import add_copy
 from vidrestore.media.transcode import SoundLane, TextLane
@@ -75,12 +75,14 @@ class Relay:
             self._mux_all(lane.stream, lane.flush())
 
     def _mux_all(self, stream: Any, packets: Iterator[Any]) -> None:
-        for packet in packets:
-            if not packet.size:
-                continue  # FLAC's last word, a check sum for headers that can be rewritten
-            packet.stream = stream
-            self.mux(packet)
-            self.sent += 1
+        try:
+            for packet in packets:
+                if packet.size:  # FLAC's last word has none: a check sum for headers that can be rewritten
+                    packet.stream = stream
+                    self.mux(packet)
+                    self.sent += 1
+        except AV_ERRORS as error:
+            raise RunError(self._subject, f"{stream.type} cannot be converted: {reason(error)}") from error
 
     def _straighten(self, packet: Any) -> None:
         """Sound must be decoded in rising order; broken recordings repeat or drop a tick."""

@@ -75,42 +75,62 @@ class SoundLane:
     def __init__(self, out: Any, template: Any, track: Track, subject: str) -> None:
         codec = _sound_codec(track.codec)
         self._decoder = template.codec_context
+        if self._decoder is None or not self._decoder.sample_rate or not self._decoder.layout.nb_channels:
+            raise OutputError(subject, f"{track.stream} cannot be decoded", "leave -c:a out to copy it")
         rate = _nearest_rate(codec, self._decoder.sample_rate)
         try:
             self.stream = out.add_stream(codec.name, rate=rate)
         except ValueError as error:
             raise OutputError(subject, f"{out.format.name} cannot hold {codec.name} sound") from error
-        context = self.stream.codec_context
-        layout = self._decoder.layout
+        try:
+            self._open(codec, rate)
+        except AV_ERRORS as error:
+            raise OutputError(subject, f"{codec.name} refuses {track.stream}: {reason(error)}") from error
+        self._resampler = self._new_resampler()
+        self._form: tuple[Any, ...] = ()
+        self.stream.metadata.update({k: v for k, v in template.metadata.items() if k != "encoder"})
+        self.stream.disposition = int(template.disposition)
+
+    def _open(self, codec: Codec, rate: int) -> None:
+        context, layout = self.stream.codec_context, self._decoder.layout
         context.layout = _USUAL.get(layout.nb_channels, layout.name) if "channels" in layout.name else layout.name
         context.time_base = Fraction(1, rate)
         formats = [f.name for f in codec.audio_formats or []]
-        if self._decoder.format.name in formats or not formats:
+        if self._decoder.format is not None and (self._decoder.format.name in formats or not formats):
             context.format = self._decoder.format.name
         if codec.lossy:
-            context.bit_rate = _BITS_A_CHANNEL * self._decoder.layout.nb_channels
-        try:
-            context.open()
-        except AV_ERRORS as error:
-            raise OutputError(subject, f"{codec.name} refuses {track.stream}: {reason(error)}") from error
-        self._resampler = AudioResampler(context.format, context.layout, rate, frame_size=context.frame_size or None)
-        self.stream.metadata.update({k: v for k, v in template.metadata.items() if k != "encoder"})
-        self.stream.disposition = int(template.disposition)
+            context.bit_rate = _BITS_A_CHANNEL * layout.nb_channels
+        context.open()
+
+    def _new_resampler(self) -> AudioResampler:
+        context = self.stream.codec_context
+        size = context.frame_size or None
+        return AudioResampler(context.format, context.layout, context.sample_rate, frame_size=size)
 
     def convert(self, packet: Any) -> Iterator[Any]:
         try:
             frames = self._decoder.decode(packet)
         except AV_ERRORS:
-            frames = []  # a damaged packet: silence of its length, as time goes on by the stamps of the next
+            frames = []  # a damaged packet: time goes on by the stamps of the next
         for frame in frames:
             yield from self._encode(frame)
 
     def _encode(self, frame: av.AudioFrame | None) -> Iterator[Any]:
+        form = self._form if frame is None else (frame.format.name, frame.layout.name, frame.sample_rate)
+        if self._form and form != self._form:  # the recording changes its channels or rate: a new beginning
+            for part in self._resampler.resample(None):
+                yield from self.stream.encode(part)
+            self._resampler = self._new_resampler()
+        self._form = form
         for part in self._resampler.resample(frame):
             yield from self.stream.encode(part)
 
     def flush(self) -> Iterator[Any]:
-        for frame in self._decoder.decode(None):
+        try:
+            frames = self._decoder.decode(None)
+        except AV_ERRORS:
+            frames = []
+        for frame in frames:
             yield from self._encode(frame)
         yield from self._encode(None)
         yield from self.stream.encode(None)
