@@ -5,5 +5,4 @@ from setuptools import find_packages, setup
 setup(
     packages=[*find_packages(include=["vidrestore*"]), *find_packages("plugins"), "vidrestore.configs"],
     package_dir={"vidrestore_plugins": "plugins/vidrestore_plugins", "vidrestore.configs": "configs"},
-    package_data={"vidrestore.configs": ["*.toml"]},
 )
