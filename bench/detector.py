@@ -174,6 +174,8 @@ class Clips:
         report.bar("found when degraded, faces from 96 px", count, share, 0.95, at_most=False)
         count, share, _ = self.damaged.between(48, 96)
         report.bar("found when degraded, faces of 48 to 96 px", count, share, 0.75, at_most=False)
+        profiles = sum(found > 0 and np.isnan(error) for size, found, error in self.clean.rows if size >= 24)
+        print(f"{'faces left out of the landmark error, in profile':52s} {profiles:5d}")
         count, _, error = self.clean.between(96, 1e9)
         report.bar("landmark error, faces from 96 px", count, error, 0.06, at_most=True)
         count, _, error = self.clean.between(24, 96)

@@ -75,16 +75,17 @@ def grey(image: Picture) -> Picture:
 
 
 def photograph(image: Picture, rng: Generator) -> Picture:
-    """Another exposure, contrast and white balance; a third of the pictures without colour."""
+    """Another exposure, contrast and white balance, within what leaves things recognisable; a third of the
+    pictures without colour."""
     if rng.random() < 0.3:
         image = grey(image)
     if rng.random() < 0.7:
         tint = np.exp(rng.normal(0, 0.06, 3)) if rng.random() < 0.5 else np.ones(3)
-        gain = float(np.exp(rng.normal(0, 0.25)))
-        if rng.random() < 0.15:
-            gain *= rng.uniform(0.25, 0.6)
-        gamma = float(np.exp(rng.normal(0, 0.25)))
-        image = tone(image, gain, gamma, float(rng.normal(0, 12)), (tint[0], tint[1], tint[2]))
+        gain = float(np.exp(np.clip(rng.normal(0, 0.15), -0.35, 0.25)))
+        if rng.random() < 0.1:
+            gain *= rng.uniform(0.3, 0.6)
+        gamma = float(np.exp(rng.normal(0, 0.2)))
+        image = tone(image, gain, gamma, float(rng.normal(0, 8)), (tint[0], tint[1], tint[2]))
     return image
 
 

@@ -96,7 +96,7 @@ def cover(canvas: Picture, other: Picture, box: F32, rng: Generator) -> None:
     """Hide a part of a face behind an ellipse of another picture's texture, or of one of its colours."""
     size = (box[2:] - box[:2]).max()
     middle = (box[:2] + box[2:]) / 2 + rng.uniform(-0.55, 0.55, 2) * size
-    axes = (max(1, int(rng.uniform(0.08, 0.28) * size)), max(1, int(rng.uniform(0.08, 0.4) * size)))
+    axes = (max(1, int(rng.uniform(0.05, 0.22) * size)), max(1, int(rng.uniform(0.08, 0.35) * size)))
     mask = np.zeros(canvas.shape[:2], np.uint8)
     cv2.ellipse(mask, middle.round().astype(int).tolist(), axes, float(rng.uniform(0, 180)), 0, 360, (255,), -1)
     rows, columns = np.nonzero(mask)

@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     F32 = NDArray[np.float32]
 
 SHAPES = ((256, 24), (320, 16), (384, 11), (448, 8))  # side in px, pictures: about as many pixels each
-SCENES = 0.52  # share of the pictures that begin with a photograph of people
-LEAST = 9.0  # px of a face's longer side at which nothing can be asked any more
+SCENES = 0.45  # share of the pictures that begin with a photograph of people
+LEAST = 12.0  # px of a face's longer side at which nothing can be asked any more
 FACE_SHARE = 0.73  # longer side of a typical face box over the side of its cut-out
 
 
@@ -86,7 +86,7 @@ class Mixture:
         scene = self.photograph(kind < SCENES, self.backdrop(side, rng), rng)
         if kind >= SCENES and rng.random() < 0.15:  # upside down or lying: other textures that are no faces
             scene = _turned(scene, int(rng.integers(1, 4)))
-        if kind < 0.14 or kind >= SCENES + 0.1:
+        if kind < 0.14 or kind >= SCENES + 0.2:
             scene = self.with_pasted(scene, rng)
         scene = replace(scene, image=photograph(scene.image, rng))
         if rng.random() < 0.8:
@@ -127,7 +127,7 @@ class Mixture:
             if pose.scale > 0.5 and rng.random() < 0.5:
                 levels = [photograph(levels[0], rng)]
             paste(canvas, levels, shape_mask(rng), pose.matrix)
-            if rng.random() < 0.25:
+            if rng.random() < 0.18:
                 cover(canvas, self.other(rng), pose.box, rng)
             taken.append(pose.box)
             boxes.append(pose.box)
