@@ -127,6 +127,13 @@ def test_a2_34_ten_bits_stay_ten(tmp_path: Path) -> None:
     assert read(tmp_path / "out.mp4").info.layout.pix_fmt == "yuv420p10le"
 
 
+def test_a2_34_ten_bits_in_webm_are_av1(tmp_path: Path) -> None:
+    source = tmp_path / "in.mkv"
+    ffmpeg(*PATTERN, "-c:v", "ffv1", "-pix_fmt", "yuv420p10le", source)
+    copy = transcode(source, tmp_path / "out.webm", EncodeSettings(options={"preset": "12"}))
+    assert (copy.summary.encoder, copy.summary.pix_fmt) == ("libsvtav1", "yuv420p10le")
+
+
 def test_a2_35_twelve_and_sixteen_bits(tmp_path: Path) -> None:
     source = tmp_path / "in.mkv"
     ffmpeg(*PATTERN, "-c:v", "ffv1", "-pix_fmt", "yuv420p12le", source)

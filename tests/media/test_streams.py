@@ -228,6 +228,22 @@ def test_a2_67_dispositions_in_mp4(many: Path, tmp_path: Path) -> None:
     assert [bool(s.disposition & 1) for s in out.streams[1:4]] == [False, True, False]
 
 
+def test_a2_52_damaged_packets_of_other_streams_do_not_end_the_run(tmp_path: Path) -> None:
+    """A second film is copied; its packet that the muxer cannot rewrite is lost alone."""
+    source = tmp_path / "two.mp4"
+    ffmpeg(*PATTERN, *PATTERN, "-map", "0:v", "-map", "1:v", *X264, "-filter:v:1", "scale=48:32", source)
+    with av.open(str(source)) as container:
+        packet = [p for p in container.demux(container.streams[1]) if p.size][10]
+        position, size = packet.pos, packet.size
+    data = bytearray(source.read_bytes())
+    data[position : position + size] = b"\xff" * size
+    source.write_bytes(data)
+    copy = transcode(source, tmp_path / "out.ts", FAST)
+    assert [line for line in copy.said if "damaged packets of stream 1 dropped" in line]
+    assert read(tmp_path / "out.ts").n == 25
+    assert len(packets(tmp_path / "out.ts", 1)) == 24
+
+
 def test_copied_hevc_is_called_hvc1_in_mp4(tmp_path: Path) -> None:
     source = tmp_path / "two.mkv"
     hevc = ["-c:v", "libx265", "-preset", "ultrafast", "-x265-params", "log-level=error", "-pix_fmt", "yuv420p"]

@@ -141,7 +141,7 @@ def choose_encoder(info: MediaInfo, layout: Layout, container: str) -> str:
     if codec in _LOSSLESS and (kept := _lossless(codec, container)):
         return kept
     if container == "webm":
-        return "libsvtav1" if codec == "av1" and _svt_takes(layout) else "libvpx-vp9"
+        return "libsvtav1" if _svt_takes(layout) and (codec == "av1" or layout.bits > 8) else "libvpx-vp9"
     if codec in ("vp8", "vp9") and container in ("matroska", "mp4") and layout.bits == 8:
         return "libvpx-vp9"
     if codec == "av1" and _svt_takes(layout) and _holds(container, "libsvtav1"):

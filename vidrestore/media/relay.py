@@ -66,8 +66,18 @@ class Relay:
             if lane.type == "audio":
                 self._straighten(packet)
             packet.stream = lane
-            self.mux(packet)
+            self._copy(packet)
+
+    def _copy(self, packet: Any) -> None:
+        """Write a packet as it came. One that the muxer refuses is damaged: it alone is lost, and that is said."""
+        try:
+            self._out.mux_one(packet)
             self.sent += 1
+        except AV_ERRORS as error:
+            if of_the_disk(error):
+                raise write_error(self._subject, error) from error
+            text = f"damaged packets of stream {packet.stream_index} dropped: {reason(error)}"
+            self._notes.warn(f"packet_dropped_{packet.stream_index}", self._source.path, text)
 
     def finish(self) -> None:
         """Write what transcoders still hold."""
