@@ -26,7 +26,7 @@ class ClassicOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     denoise: float = Field(1.0, ge=0, le=4, description="how much of the estimated noise is smoothed; 0 = none")
-    detail: float = Field(0.8, ge=0, le=4, description="gain on fine detail above the noise; 0 = none")
+    detail: float = Field(0.5, ge=0, le=4, description="gain on fine detail above the noise; 0 = none")
     deblock: float = Field(1.0, ge=0, le=4, description="how strongly colour follows brightness; 0 = not at all")
     size: int = Field(512, ge=64, le=1024, description="px a side of the crops")
 
