@@ -80,5 +80,6 @@ def _refusal(context: Any, plan: VideoPlan, subject: str, error: BaseException) 
     lines = libav_lines(again)
     said = lines[0] if lines else reason(error)
     if any(word in said for word in _WRONG_VALUE):
-        return UsageError("encoder", f"{plan.encoder}: {said}")
+        meant = [f"-{name} {value}" for name, value in plan.options.items() if value in said.replace("'", " ").split()]
+        return UsageError(meant[0] if meant else "encoder", f"{plan.encoder}: {said}")
     return OutputError(subject, f"{plan.encoder} refuses {plan.width}x{plan.height} {plan.pix_fmt}: {said}")
