@@ -17,7 +17,7 @@ from skimage import data
 from vidrestore.errors import ResourceError
 from vidrestore.hooks import Detector
 from vidrestore_plugins.detect.none import NoDetector, NoOptions
-from vidrestore_plugins.detect.retinaface.network import build, fused, load, network_input
+from vidrestore_plugins.detect.retinaface.network import build, fused, halved, load, network_input
 from vidrestore_plugins.detect.retinaface.plugin import RetinaFaceDetector, RetinaFaceOptions
 from vidrestore_plugins.detect.retinaface.priors import (
     decode_boxes,
@@ -26,7 +26,7 @@ from vidrestore_plugins.detect.retinaface.priors import (
     encode_landmarks,
     priors,
 )
-from vidrestore_plugins.detect.retinaface.search import search
+from vidrestore_plugins.detect.retinaface.search import fine_count, grid, outputs, search
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -81,6 +81,29 @@ def test_decoding_is_the_inverse_of_encoding() -> None:
 def test_decoding_golden() -> None:  # by hand: centre 4 + 1 * 0.1 * 16, side 16 * exp(0)
     grid = priors(32, 32)[:1]
     assert decode_boxes(torch.tensor([[1.0, 0, 0, 0]]), grid)[0].tolist() == pytest.approx([-2.4, -4, 13.6, 12])
+
+
+@pytest.mark.parametrize("size", [(1, 1), (32, 64), (33, 65), (360, 640)])
+def test_priors_of_two_scales_belong_to_the_outputs(size: tuple[int, int]) -> None:
+    net = build("mobile0.25").eval()
+    with torch.inference_mode():
+        found = outputs(net, torch.zeros(1, *size, 3, dtype=torch.uint8))
+    assert [len(part[0]) for part in found] == 3 * [len(grid(*size))]
+
+
+def test_half_scale_priors_lie_where_their_pixels_do() -> None:
+    fine = fine_count(64, 64)
+    assert fine == 2 * (64 + 16)
+    assert grid(64, 64)[fine - 1].tolist() == [56, 56, 128]
+    assert grid(64, 64)[fine].tolist() == [8.5, 8.5, 32]
+
+
+def test_halving_takes_means() -> None:
+    x = torch.arange(32 * 32.0).view(1, 1, 32, 32).expand(1, 3, 32, 32)
+    small = halved(x)
+    assert small.shape == (1, 3, 32, 32)
+    assert small[0, 0, 0, :2].tolist() == [16.5, 18.5]
+    assert small[..., 16:].abs().max() == 0
 
 
 def test_agreeing_priors_vote_by_score() -> None:
@@ -179,6 +202,18 @@ def test_draws_nothing_at_random(detector: RetinaFaceDetector) -> None:
     first, second = (found(detector, data.astronaut()) for _ in range(2))
     assert np.array_equal(first.boxes, second.boxes)
     assert torch.equal(state, torch.get_rng_state())
+
+
+def test_loading_draws_nothing_at_random() -> None:
+    state = torch.get_rng_state()
+    RetinaFaceDetector(RetinaFaceOptions()).open(torch.device("cpu"))
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_both_networks_are_built_without_weights_or_warnings(recwarn: pytest.WarningsRecorder) -> None:
+    for name in ("mobile0.25", "resnet50"):
+        assert all(p.device.type == "meta" for p in build(name, "meta").parameters())
+    assert not recwarn.list
 
 
 def test_options_are_checked() -> None:

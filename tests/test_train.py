@@ -17,8 +17,11 @@ from vidrestore.train.damage import degrade, lost_size, photograph, tone
 from vidrestore.train.loop import Budget, Log, Run, fit
 from vidrestore.train.shards import pictures
 from vidrestore.train.sheet import sheet, write_png
+from vidrestore_plugins.detect.retinaface.faces import paste, points_at, pyramid, similarity
 from vidrestore_plugins.detect.retinaface.loss import Labels, match, multibox
 from vidrestore_plugins.detect.retinaface.priors import corners, priors
+from vidrestore_plugins.detect.retinaface.recipe import main
+from vidrestore_plugins.detect.retinaface.scenes import Scene, crop
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -177,3 +180,42 @@ def test_right_answers_cost_nothing() -> None:
     logits = torch.stack((20.0 * (targets.kind != 1), 20.0 * face), dim=1)[None]
     assert multibox((boxes, logits, points), [targets])["loss"] < 1e-3
     assert multibox((boxes, -logits, points), [targets])["score"] > 20
+
+
+def test_the_recipe_names_what_is_missing(tmp_path: Path) -> None:
+    arguments = ["--data", str(tmp_path), "--teacher", str(tmp_path / "none.onnx"), "--steps", "1"]
+    with pytest.raises(InputAccessError, match=r"none\.onnx"):
+        main([*arguments, "--work", str(tmp_path / "work")])
+
+
+def test_training_pictures_carry_their_labels() -> None:
+    rng = np.random.default_rng(0)
+    scene = Scene(
+        rng.integers(0, 256, (80, 120, 3), np.uint8),
+        np.array([[20, 10, 50, 50]], np.float32),
+        np.array([[(28, 22), (42, 22), (35, 30), (29, 40), (41, 40)]], np.float32),
+        np.array([[90, 60, 100, 70]], np.float32),
+    )
+    out = crop(scene, 2.0, (10, 5), np.zeros((128, 128, 3), np.uint8))
+    assert out.boxes.tolist() == [[30.5, 15.5, 90.5, 95.5]]  # x' + 1/2 = 2 (x + 1/2), then the window
+    assert out.landmarks[0, 2].tolist() == [60.5, 55.5]
+    back = scene.mirrored().mirrored()
+    assert np.array_equal(back.landmarks, scene.landmarks) and np.array_equal(back.image, scene.image)
+    cut = crop(scene, 2.0, (80, 5), np.zeros((128, 128, 3), np.uint8))  # a sixth of the face is left
+    assert len(cut.boxes) == 0 and len(cut.ignore) == 2
+
+
+def test_pasted_faces_lie_under_their_landmarks() -> None:
+    portrait = np.zeros((256, 256, 3), np.uint8)
+    points = np.array([(96, 120), (160, 120), (128, 157), (100, 186), (156, 186)], np.float32)
+    for x, y in points.astype(int):
+        cv2.circle(portrait, (int(x), int(y)), 6, (255, 255, 255), -1)
+    for scale, angle, mirror in ((1.0, 0.0, False), (0.3, 25.0, False), (0.12, -40.0, True), (1.6, 10.0, True)):
+        canvas = np.zeros((480, 480, 3), np.uint8)
+        matrix = similarity(scale, angle, mirror, (240.0, 240.0))
+        paste(canvas, pyramid(portrait), np.ones((256, 256), np.float32), matrix)
+        for x, y in points_at(points, matrix, mirror):
+            rows, columns = np.mgrid[:480, :480]
+            near = (np.hypot(columns - x, rows - y) < 14 * scale) * canvas[:, :, 0].astype(float)
+            middle = np.array([(columns * near).sum(), (rows * near).sum()]) / near.sum()
+            assert np.abs(middle - (x, y)).max() < 0.35, (scale, angle, mirror)

@@ -86,12 +86,16 @@ def started(net: nn.Module) -> nn.Module:
 
 
 def load(data: Path, teacher: Path, work: Path) -> tuple[Mixture, Mixture]:
-    """What is trained on, and what is held out."""
+    """What is trained on, and what is held out. Raises InputAccessError where a file is missing."""
+    from vidrestore.errors import InputAccessError
     from vidrestore_plugins.detect.retinaface.faces import load_gallery
     from vidrestore_plugins.detect.retinaface.mixture import Mixture
     from vidrestore_plugins.detect.retinaface.scenes import load_scenes
     from vidrestore_plugins.detect.retinaface.teacher import YuNet
 
+    for path in (teacher, *(data / name for name in ("scenes.json", "scenes.tar", "faces.csv"))):
+        if not path.is_file():
+            raise InputAccessError(str(path), "no such file", "see --data and --teacher")
     look = YuNet(teacher)
     trained, held = (
         Mixture(load_scenes(data, split), load_gallery(data, split, look, work / f"seen-{split}.npz"))
