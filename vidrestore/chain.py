@@ -151,7 +151,7 @@ class _Scanner:
         self._skip()
         column = self.at + 1
         char = self._peek()
-        if char in _RESERVED and char:
+        if char and char in _RESERVED:
             raise ChainError("link labels are not supported; the chain is one line of steps", column)
         if char == ",":
             raise ChainError("nothing before ','; remove it or add a step", column)

@@ -36,7 +36,7 @@ class Settings(BaseModel):
     seed: int = Field(0, ge=0, description="default of every step's seed")
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$", description="auto, cpu, cuda, cuda:N or mps")
     threads: int = Field(0, ge=0, description="CPU threads of the networks; 0 = chosen for this machine")
-    encoder_threads: int = Field(0, ge=0, description="threads of the encoder; 0 = chosen for this machine")
+    encoder_threads: int = Field(0, ge=0, description="threads of the encoder; 0 = one and a half a core")
     window: int = Field(16, ge=1, le=256, description="frames that are restored together")
     batch: int = Field(16, ge=1, description="faces in one batch of the network")
     prefetch_mb: int = Field(128, ge=1, description="frames held between two threads, in megabytes")

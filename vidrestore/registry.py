@@ -106,9 +106,8 @@ def options_of(plugin: Any) -> type[BaseModel]:
 
 def checked(kind: str, name: str, plugin: Any) -> Any:
     """The plugin itself, once it is seen to have what its kind needs."""
-    if kind in ("recipe",):
-        return plugin
-    missing = [m for m in ("Options", *METHODS.get(kind, ())) if not hasattr(plugin, m)]
+    needed = () if kind == "recipe" else ("Options", *METHODS.get(kind, ()))  # a recipe is a function
+    missing = [m for m in needed if not hasattr(plugin, m)]
     if missing:
         what = f"is not a {kind} plugin: it lacks {', '.join(missing)}"
         raise ResourceError(f"{kind}={name}", what, "see docs/plugins.md")

@@ -134,7 +134,6 @@ def _frames(
 ) -> Generator[tuple[Frame, Window | None], None, None]:
     """The finished frames. Where no picture is looked at, they go through and torch is not even imported."""
     if config.step("detect").make().side == 0:
-        record.threads = {"encoder": config.settings.encoder_threads or encoder_threads()}
         for frame in source.frames():
             yield frame, None
         return
@@ -152,13 +151,13 @@ def stages_of(config: RunConfig, record: Record) -> Stages:
 
     s = config.settings
     device = device_of(s.device)
-    threads = s.threads or default_threads()
+    threads = s.threads or network_threads()
     torch.set_num_threads(threads)
     plugins = {stage: config.step(stage).make() for stage in ("detect", "track", "align", "restore", "smooth", "blend")}
     for stage in ("detect", "restore"):
         plugins[stage].open(device)
     record.device = f"{device} {torch.cuda.get_device_name(device)}" if device.type == "cuda" else str(device)
-    record.threads = {"torch": threads, "encoder": s.encoder_threads or encoder_threads()}
+    record.torch_threads = threads
     record.weights = weight_hashes(plugins.values())
     restore = config.step("restore")
     blend: Any = config.step("blend").options
@@ -177,14 +176,9 @@ def stages_of(config: RunConfig, record: Record) -> Stages:
     )  # fmt: skip
 
 
-def default_threads() -> int:
+def network_threads() -> int:
     """CPU threads of the networks: half the cores, the others decode and encode."""
     return max(1, (os.cpu_count() or 1) // 2)
-
-
-def encoder_threads() -> int:
-    """Threads of the encoder: a number rather than "auto", so that every worker writes the same bytes."""
-    return min(16, max(1, (os.cpu_count() or 1) * 3 // 2))
 
 
 def weight_hashes(plugins: Any) -> dict[str, str]:
@@ -224,7 +218,7 @@ def encode_settings(config: RunConfig, tags: Mapping[str, str], *, piped: bool, 
         format=given.get("f"),
         audio_codec=given.get("c:a") or given.get("acodec"),
         audio_fallback=None if named else "flac",
-        threads=config.settings.encoder_threads or encoder_threads(),
+        threads=config.settings.encoder_threads,
         pad_even=config.settings.pad_even,
         drop_alpha=config.settings.drop_alpha,
         tags=tags,

@@ -15,8 +15,7 @@ import torch
 from vidrestore.engine.analyse import Analysis, detect, place
 from vidrestore.engine.clock import Clock
 from vidrestore.engine.composite import composited
-from vidrestore.engine.memory import Memory
-from vidrestore.engine.restore import Plugins, Restoration, dump
+from vidrestore.engine.restore import Plugins, Restoration, dump, load
 from vidrestore.engine.scenes import shots, windows
 from vidrestore.engine.threads import in_thread
 from vidrestore.errors import ResourceError
@@ -89,7 +88,8 @@ def restored_part(
     device, resume = stages.restore.device, state.analysis if state else None
     found = detect(cut, stages.detector, device, clock, reached=resume.tracks["reached"] if resume else 0)
     placed = place(found, stages.tracker, stages.align, stages.detector.every, notes, clock, resume)
-    stage = Restoration(stages.restore, stages.batch, notes, clock, Memory(state.memory) if state else None)
+    memory = load(state.memory, device) if state else None
+    stage = Restoration(stages.restore, stages.batch, notes, clock, memory)
     done: list[Frame] = []
     for window in stage.run(placed):
         done += [frame for frame, _ in composited([window], clock)]

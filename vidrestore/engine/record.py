@@ -59,7 +59,7 @@ class Record:
     frames_out: int = 0
     frames_changed: int = 0
     device: str = ""
-    threads: dict[str, int] = field(default_factory=dict)
+    torch_threads: int = 0  # CPU threads of the networks; the encoder's are in ``output``
     faces: int = 0
 
     def see(self, frame: Frame, window: Window | None) -> None:
@@ -106,7 +106,7 @@ class Record:
             "settings": config.settings.model_dump(mode="json"),
             "encoder": dict(config.encoder),
             "device": self.device,
-            "threads": self.threads,
+            "torch_threads": self.torch_threads,
             "input": self.input,
             "output": self.output,
             "frames_out": self.frames_out,

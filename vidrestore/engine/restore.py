@@ -238,12 +238,17 @@ def _from_region(to_crop: Affine, region: Region) -> Affine:
 
 def dump(memory: Memory) -> dict[Any, Any]:
     """A shot's memory as plain data, on the CPU: what a later part loads."""
-    return {key: _on_cpu(value) for key, value in memory.data.items() if value is not None}
+    return {key: _moved(value, torch.device("cpu")) for key, value in memory.data.items() if value is not None}
 
 
-def _on_cpu(value: Any) -> Any:
+def load(data: dict[Any, Any], device: torch.device) -> Memory:
+    """The memory that ``dump`` gave, on the device that goes on with it."""
+    return Memory({key: _moved(value, device) for key, value in data.items()})
+
+
+def _moved(value: Any, device: torch.device) -> Any:
     if isinstance(value, torch.Tensor):
-        return value.cpu()
+        return value.to(device)
     if isinstance(value, dict):
-        return {key: _on_cpu(part) for key, part in value.items()}
+        return {key: _moved(part, device) for key, part in value.items()}
     return value
