@@ -27,7 +27,9 @@ class ClassicOptions(BaseModel):
 
     denoise: float = Field(1.0, ge=0, le=4, description="how much of the estimated noise is smoothed; 0 = none")
     detail: float = Field(0.5, ge=0, le=4, description="gain on fine detail above the noise; 0 = none")
-    deblock: float = Field(1.0, ge=0, le=4, description="how strongly colour follows brightness; 0 = not at all")
+    deblock: float = Field(
+        1.0, ge=0, le=4, description="how strongly weak steps of colour are smoothed; 0 = not at all"
+    )
     size: int = Field(512, ge=64, le=1024, description="px a side of the crops")
 
 
@@ -58,8 +60,10 @@ class Classic:
         if o.denoise:
             y = guided_blur(y, y, _kernel(2, scale), eps=(1.5 * o.denoise * noise) ** 2, subsample=_step(scale))
         if o.deblock:
-            eps = (0.02 * o.deblock + noise) ** 2
-            chroma = guided_blur(y, chroma, _kernel(4, scale), eps=eps, subsample=_step(2 * scale))
+            # each plane guides itself: where skin and ground are equally bright, luma would let colours run
+            planes = chroma.transpose(0, 1)  # [2, 1, S, S]
+            eps = o.deblock * (0.01 + 1.5 * noise) ** 2
+            chroma = guided_blur(planes, planes, _kernel(4, scale), eps=eps, subsample=_step(scale)).transpose(0, 1)
         if o.detail:
             base = guided_blur(y, y, _kernel(3, scale), eps=0.05**2, subsample=_step(scale))
             fine = y - base
