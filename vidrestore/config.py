@@ -194,14 +194,9 @@ def _user_file(given: Path | None, env: Mapping[str, str]) -> list[Layer]:
 
 
 def _environment_layer(env: Mapping[str, str]) -> Layer:
-    names = {key.upper(): key for key in Settings.model_fields}
-    found = {names[k[len(ENVIRONMENT) :]]: v for k, v in env.items() if k[len(ENVIRONMENT) :] in names and _ours(k)}
+    found = {key: env[name] for key in Settings.model_fields if (name := ENVIRONMENT + key.upper()) in env}
     chain = env.get(ENVIRONMENT + "CHAIN")
     return Layer("environment", parse(chain) if chain else (), found, {})
-
-
-def _ours(variable: str) -> bool:
-    return variable.startswith(ENVIRONMENT)
 
 
 def _merge(layers: Any) -> tuple[dict[str, Any], dict[str, str]]:

@@ -72,15 +72,6 @@ class Layout:
         """Whether samples follow PQ (SMPTE ST 2084) or HLG (ARIB STD-B67)."""
         return self.transfer in (16, 18)
 
-    @property
-    def frame_bytes(self) -> int:
-        """Bytes of one picture in memory."""
-        cw, ch = -((-self.width) >> self.chroma[0]), -((-self.height) >> self.chroma[1])
-        samples = self.width * self.height * (1 + self.alpha)
-        if self.family != "gray":
-            samples += 2 * cw * ch
-        return samples * (1 if self.bits == 8 else 2)
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Frame:
@@ -223,6 +214,13 @@ class Placed:
 
     def __len__(self) -> int:
         return len(self.tracks)
+
+    def __getitem__(self, rows: Any) -> Placed:
+        """Rows by slice, index array or mask."""
+        return Placed(
+            self.tracks[rows], self.births[rows], self.ranks[rows], self.rows[rows], self.matrices[rows],
+            self.weights[rows],
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -104,14 +104,7 @@ def _stacked(parts: list[_Poses]) -> Placed:
         weights=np.concatenate([np.zeros(0, np.float32), *(p.weights for p in parts)]),
     )
     usable = (table.weights > 0) & (np.abs(np.linalg.det(table.matrices[:, :, :2])) > 1e-6)
-    return _chosen(table, usable)
-
-
-def _chosen(table: Placed, rows: NDArray[Any]) -> Placed:
-    from vidrestore.types import Placed
-
-    names = ("tracks", "births", "ranks", "rows", "matrices", "weights")
-    return Placed(**{name: getattr(table, name)[rows] for name in names})
+    return table[usable]
 
 
 def _limited(table: Placed, most: int) -> tuple[Placed, int]:
@@ -122,4 +115,4 @@ def _limited(table: Placed, most: int) -> tuple[Placed, int]:
         here = np.flatnonzero(table.rows == row)
         if len(here) > most:
             keep[here[np.argsort(scale[here], kind="stable")[most:]]] = False
-    return (table, 0) if keep.all() else (_chosen(table, keep), int((~keep).sum()))
+    return (table, 0) if keep.all() else (table[keep], int((~keep).sum()))

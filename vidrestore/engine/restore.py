@@ -112,7 +112,7 @@ class Restoration:
         hdr = [f.layout.hdr for f in window.frames]
         if any(hdr) and len(placed):
             self.notes.warn("hdr_faces", "restore", "faces in HDR pictures are left alone", times=len(placed))
-            return replace(placed, **{n: getattr(placed, n)[:0] for n in _COLUMNS})
+            return placed[:0]
         return placed
 
     def _groups(self, placed: Placed) -> list[NDArray[np.int64]]:
@@ -193,9 +193,6 @@ class Restoration:
                 both = torch.cat([change[i] * weighted, weighted])
                 found.append(_patch(window.frames[row], row, track, placed.matrices[at], both))
         return [p for p in found if p is not None]
-
-
-_COLUMNS = ("tracks", "births", "ranks", "rows", "matrices", "weights")
 
 
 def stored_to_crop(frame: Frame, matrix: NDArray[np.float64], size: int) -> Affine:

@@ -25,7 +25,6 @@ FFHQ_512: Final = np.array(
         [313.08905, 371.15118],
     ]
 )
-EYE_DISTANCE_512: Final = 125.92  # px between the eyes of the template
 
 
 def template(size: int) -> NDArray[np.float64]:

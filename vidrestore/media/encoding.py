@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import av
 from av.codec import Codec
@@ -186,7 +186,7 @@ def _holds(container: str, encoder: str) -> bool:
 def plan_video(info: MediaInfo, layout: Layout, container: str, settings: EncodeSettings, subject: str) -> VideoPlan:
     """Settle encoder, pixel format, size and options. Raises UsageError (2) and OutputError (5)."""
     encoder = settings.codec or choose_encoder(info, layout, container)
-    codec = encoder_named(encoder)
+    codec = encoder_named(encoder, "video")
     pix_fmt = choose_pix_fmt(codec, layout, settings, subject)
     width, height = even_size(codec.name, pix_fmt, layout, settings, subject)
     if codec.canonical_name in ("h264", "hevc") and max(width, height) > 16384:
@@ -225,15 +225,16 @@ def _fit_slices(options: dict[str, str], width: int, height: int) -> None:
         options.setdefault("slices", "4" if width * height < 1920 * 1080 else "16")
 
 
-def encoder_named(name: str) -> Codec:
-    """libav's encoder. Raises UsageError (2) with the nearest name."""
+def encoder_named(name: str, kind: Literal["video", "audio"]) -> Codec:
+    """libav's encoder of pictures or sound. Raises UsageError (2) with the nearest name."""
+    flag, noun = ("-c:v", "video") if kind == "video" else ("-c:a", "sound")
     try:
         codec = Codec(name, "w")
     except (UnknownCodecError, ValueError):
         near = did_you_mean(name, sorted(av.codec.codecs_available))
-        raise UsageError("-c:v", f"no encoder '{name}'{near}") from None
-    if codec.type != "video":
-        raise UsageError("-c:v", f"{name} encodes {codec.type}, not video")
+        raise UsageError(flag, f"no encoder '{name}'{near}") from None
+    if codec.type != kind:
+        raise UsageError(flag, f"{name} encodes {codec.type}, not {noun}")
     return codec
 
 

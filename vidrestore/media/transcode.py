@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 import av
 from av.audio.resampler import AudioResampler
 from av.codec import Codec
-from av.codec.codec import UnknownCodecError
 
-from vidrestore.errors import OutputError, UsageError, did_you_mean
+from vidrestore.errors import OutputError
+from vidrestore.media.encoding import encoder_named
 from vidrestore.media.faults import AV_ERRORS, reason
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class SoundLane:
     """Sound decoded and coded anew with the encoder the user named."""
 
     def __init__(self, out: Any, template: Any, track: Track, subject: str) -> None:
-        codec = _sound_codec(track.codec)
+        codec = encoder_named(track.codec, "audio")
         self._decoder = template.codec_context
         if self._decoder is None or not self._decoder.sample_rate or not self._decoder.layout.nb_channels:
             raise OutputError(subject, f"{track.stream} cannot be decoded", "leave -c:a out to copy it")
@@ -134,17 +134,6 @@ class SoundLane:
             yield from self._encode(frame)
         yield from self._encode(None)
         yield from self.stream.encode(None)
-
-
-def _sound_codec(name: str) -> Codec:
-    try:
-        codec = Codec(name, "w")
-    except (UnknownCodecError, ValueError):
-        near = did_you_mean(name, sorted(av.codec.codecs_available))
-        raise UsageError("-c:a", f"no encoder '{name}'{near}") from None
-    if codec.type != "audio":
-        raise UsageError("-c:a", f"{name} encodes {codec.type}, not sound")
-    return codec
 
 
 def _nearest_rate(codec: Codec, rate: int) -> int:

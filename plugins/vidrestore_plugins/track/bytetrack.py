@@ -7,7 +7,7 @@ filter on (centre x, centre y, width, height) with noise in proportion to the fa
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import numpy as np
@@ -98,7 +98,7 @@ class ByteTrack:
         self._next += len(new)
         kept = tracks.take(tracks.missed <= self.options.lost)
         self._tracks = _joined(kept, ids[new], boxes[new])
-        return replace(faces[ids >= 0], tracks=ids[ids >= 0])
+        return faces[ids >= 0].with_tracks(ids[ids >= 0])
 
     def _match(self, tracks: _Tracks, rows: Ints, boxes: Floats, found: Ints, least: float, ids: Ints) -> Ints:
         """Match some tracks with some detections, correct the tracks; gives the tracks left over."""
