@@ -90,14 +90,17 @@ def photograph(image: Picture, rng: Generator) -> Picture:
 
 
 def lost_size(rng: Generator) -> float:
-    """How many times smaller the picture once was: 1 for half of them, up to 4.5 for the rest."""
-    return float(np.exp(rng.uniform(np.log(1.2), np.log(4.5)))) if rng.random() < 0.55 else 1.0
+    """How many times smaller the picture once was: 1 for four in ten, up to 5 for the rest, often near 4."""
+    kind = rng.random()
+    if kind < 0.4:
+        return 1.0
+    return float(rng.uniform(3, 5) if kind < 0.6 else np.exp(rng.uniform(np.log(1.2), np.log(4.5))))
 
 
 def degrade(image: Picture, factor: float, rng: Generator) -> Picture:
     """Blur, loss of size, noise and coding, each at random strength and often absent.
 
-    Half of the pictures that lose size carry noise and coding at the small size, as an enlarged old clip does.
+    Most pictures that lose size carry noise and coding at the small size, as an enlarged old clip does.
     """
     height, width = image.shape[:2]
     if rng.random() < 0.12:
@@ -107,7 +110,7 @@ def degrade(image: Picture, factor: float, rng: Generator) -> Picture:
     if factor > 1:
         image = resized(image, round(width / factor), round(height / factor), int(rng.choice(DOWN)))
         up = int(rng.choice(UP, p=UP_SHARE))
-        if rng.random() < 0.5:
+        if rng.random() < 0.65:
             return resized(record(image, rng), width, height, up)
         image = resized(image, width, height, up)
     return record(image, rng)

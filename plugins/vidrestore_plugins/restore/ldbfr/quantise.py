@@ -1,0 +1,113 @@
+"""The dictionary of codes: nearest neighbours, its training by running means, codes that hold over time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Codebook(nn.Module):
+    """K codes of d channels.
+
+    ``unit``: codes and features are compared on the unit sphere, as the own sizes do.
+    """
+
+    def __init__(self, n_embed: int, embed_dim: int, *, unit: bool) -> None:
+        super().__init__()
+        self.unit = unit
+        start = torch.randn(n_embed, embed_dim, generator=torch.Generator().manual_seed(0))
+        self.embedding = nn.Embedding(n_embed, embed_dim, _weight=F.normalize(start, dim=1) if unit else start)
+
+    def compared(self, h: Tensor) -> Tensor:
+        """The feature as it is compared with the codes: f32 [n, d, h, w], of unit length where ``unit``."""
+        return F.normalize(h.float(), dim=1) if self.unit else h.float()
+
+    def distances(self, h: Tensor) -> Tensor:
+        """Squared distance of each position of ``h`` [n, d, h, w] to each code: f32 [n, h*w, K], whatever autocast."""
+        with torch.autocast(h.device.type, enabled=False):
+            x = h.float().flatten(2).transpose(1, 2)
+            e = self.embedding.weight.float()
+            gap: Tensor = (x**2).sum(2, keepdim=True) + (e**2).sum(1) - 2 * x @ e.T
+            return gap.clamp(min=0)
+
+    def nearest(self, h: Tensor) -> Tensor:
+        """Index of the nearest code: i64 [n, h*w]; of equal ones the lowest."""
+        return self.distances(h).argmin(2)
+
+    def look_up(self, codes: Tensor, height: int, width: int) -> Tensor:
+        """Codes i64 [n, h*w] -> [n, d, h, w]."""
+        found: Tensor = self.embedding(codes)
+        return found.transpose(1, 2).unflatten(2, (height, width)).contiguous()
+
+    def forward(self, h: Tensor) -> tuple[Tensor, Tensor]:
+        """``h`` [n, d, h, w] -> the codes' vectors with h's gradient (straight through), and their indices."""
+        codes = self.nearest(h)
+        q = self.look_up(codes, *h.shape[-2:]).to(h.dtype)
+        return h + (q - h).detach(), codes
+
+
+class RunningMeans:
+    """Moves the codes to the mean of the features that chose them, and revives those that nobody chooses.
+
+    A. van den Oord, O. Vinyals, K. Kavukcuoglu: "Neural Discrete Representation Learning", 2017, appendix A.1.
+    """
+
+    def __init__(self, book: Codebook, decay: float = 0.98, unused: float = 0.05) -> None:
+        self.book, self.decay, self.unused = book, decay, unused
+        weight = book.embedding.weight.detach()
+        # small first counts: a code that is not chosen at once is revived after some tens of steps
+        self.counts = torch.full((len(weight),), 0.1, device=weight.device)
+        self.sums = 0.1 * weight.clone()
+
+    @torch.no_grad()
+    def update(self, h: Tensor, codes: Tensor, choose: Callable[[int, int], Tensor]) -> int:
+        """Learn from one batch: ``h`` [n, d, h, w] as compared, the codes i64 [n, h*w] it chose.
+
+        ``choose(n, count)`` draws ``count`` of ``n`` rows (i64). Gives how many codes were revived.
+        """
+        x = h.float().flatten(2).transpose(1, 2).flatten(0, 1)
+        flat = codes.flatten()
+        self.counts.lerp_(torch.bincount(flat, minlength=len(self.counts)).float(), 1 - self.decay)
+        self.sums.lerp_(torch.zeros_like(self.sums).index_add_(0, flat, x), 1 - self.decay)
+        mean = self.sums / self.counts.clamp(min=1e-6)[:, None]
+        dead = (self.counts < self.unused).nonzero()[:, 0]
+        if len(dead):
+            mean[dead] = x[choose(len(x), len(dead))]
+            self.counts[dead], self.sums[dead] = 1.0, mean[dead].clone()
+        self.book.embedding.weight.copy_(F.normalize(mean, dim=1) if self.book.unit else mean)
+        return len(dead)
+
+    def state(self) -> dict[str, Tensor]:
+        return {"counts": self.counts, "sums": self.sums}
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        self.counts.copy_(state["counts"])
+        self.sums.copy_(state["sums"])
+
+
+def held(distances: Tensor, codes: Tensor, winners: Tensor, eta: float, kappa: float) -> tuple[Tensor, Tensor]:
+    """Codes of one frame that do not flip without cause, and its plain winners.
+
+    Args:
+        distances: f32 [P, K] of this frame.
+        codes: i64 [P] used in the frame before (i_{t-1}).
+        winners: i64 [P] nearest in the frame before (k*_{t-1}).
+        eta: a code is kept while its distance is within ``1 + eta`` of the nearest one's.
+        kappa: and this share of the median nearest distance.
+
+    A clear change (beyond ``1 + 2 eta``) switches at once; between the two bounds a new code must win twice in
+    a row.
+    """
+    best, nearest = distances.min(1)
+    kept = distances.gather(1, codes[:, None])[:, 0]
+    slack = kappa * best.median()
+    stays = kept <= (1 + eta) * best + slack
+    clear = kept > (1 + 2 * eta) * best + slack
+    switch = ~stays & (clear | (nearest == winners))
+    return torch.where(switch, nearest, codes), nearest
