@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from vidrestore.geometry.template import FFHQ_512
-from vidrestore.types import FaceBatch, Faces, Frame, Latent, Layout
+from vidrestore.types import Damage, FaceBatch, Faces, Frame, Latent, Layout
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -90,6 +90,21 @@ class Scripted:
         numbers = [int(n) for n in images[:, 1, 1, 0]]
         self.seen += numbers
         return [self.script(n) for n in numbers]
+
+
+class Dim:
+    """An assessor: the brighter a crop's corner, the noisier is the crop, by ``gain``."""
+
+    Options: ClassVar[type[BaseModel]] = NoOptions
+
+    def __init__(self, options: Any = None, gain: float = 0.045) -> None:
+        self.gain = gain
+
+    def open(self, device: torch.device) -> None: ...
+
+    def assess(self, crops: Tensor) -> Damage:
+        noise = (self.gain * (crops[:, :, :8, :8].mean((1, 2, 3)) - 0.2).clamp(min=0)).cpu().numpy()
+        return Damage(np.ones_like(noise), noise, np.zeros_like(noise))
 
 
 class Plain:

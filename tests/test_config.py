@@ -26,13 +26,13 @@ def test_the_canonical_chain_resolves_to_itself() -> None:
     again = config(chain=first.chain)
     assert again.chain == first.chain and again.chain_hash == first.chain_hash
     assert "detect=retinaface:threshold=0.55:every=3" in first.chain
-    assert "blend=feather:radius=16" in first.chain and "strength=1" in first.chain
+    assert "blend=feather:radius=16" in first.chain and "strength=auto" in first.chain
     assert [s.stage for s in parse(first.chain)] == [s.stage for s in first.steps]
 
 
-@given(st.floats(0.05, 0.99), st.integers(1, 16), st.floats(0, 1))
-def test_values_survive_the_canonical_form(threshold: float, every: int, strength: float) -> None:
-    text = f"detect=retinaface:{threshold!r}:every={every},blend=feather:strength={strength!r}"
+@given(st.floats(0.05, 0.99), st.integers(1, 16), st.floats(0, 1) | st.just("auto"))
+def test_values_survive_the_canonical_form(threshold: float, every: int, strength: float | str) -> None:
+    text = f"detect=retinaface:{threshold!r}:every={every},blend=feather:strength={strength}"
     once = config(chain=text)
     again = config(chain=once.chain)
     assert once.step("detect").options == again.step("detect").options
@@ -49,7 +49,10 @@ def test_values_survive_the_canonical_form(threshold: float, every: int, strengt
         ("restore=classic:detail=1:7", "chain: col 26: '7' comes after a named option; write denoise=7"),
         ("detect=none:3", "chain: col 13: '3' is one value too many: none has no options"),
         ("restore=classic:size=256:size=512", "chain: col 26: size is given twice"),
-        ("blend=feather:strength=2", "chain: col 24: strength: '2' is not a number from 0 to 1"),
+        ("blend=feather:strength=2", "chain: col 24: strength: '2' is not auto or a number from 0 to 1"),
+        ("blend=feather:strength=nan", "chain: col 24: strength: 'nan' is not auto or a number from 0 to 1"),
+        ("blend=none:strength=automatic", "chain: col 21: strength: 'automatic' is not auto or a number from 0 to 1"),
+        ("assess=non", "chain: col 8: no assess plugin 'non'; did you mean 'none'?"),
         ("av.scale=2:2,restore=none", "chain: col 1: av.scale: libavfilter steps are not built in yet"),
     ],
 )
@@ -61,7 +64,7 @@ def test_wrong_options_say_what_is_right(chain: str, message: str) -> None:
 
 def test_strength_is_never_the_first_positional_option() -> None:
     options = config(chain="blend=feather:16").step("blend").options
-    assert (options.radius, options.strength) == (16, 1)  # type: ignore[attr-defined]
+    assert (options.radius, options.strength) == (16, "auto")  # type: ignore[attr-defined]
     with pytest.raises(ChainError, match=r"one value too many|strength"):
         config(chain="blend=none:0.5:0.5")
 

@@ -8,7 +8,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from fakes import NoOptions, OneLatent, Plain, ThreeLatents
+from fakes import Dim, NoOptions, OneLatent, Plain, ThreeLatents
 from pydantic import BaseModel, ConfigDict, Field
 
 from vidrestore import registry, testing
@@ -18,6 +18,7 @@ from vidrestore.media.writer import PyAVEncoder
 CHECKS = {
     "detect": testing.check_detector,
     "track": testing.check_tracker,
+    "assess": testing.check_assessor,
     "restore": testing.check_restorer,
     "smooth": testing.check_smoother,
     "blend": testing.check_blender,
@@ -51,6 +52,10 @@ def test_decoder_and_encoder_keep_the_contract(film: Path, tmp_path: Path) -> No
 @pytest.mark.parametrize("fake", [Plain, OneLatent, ThreeLatents])
 def test_the_fakes_of_our_own_tests_keep_it_too(fake: Any) -> None:
     testing.check_restorer(fake)
+
+
+def test_the_fake_assessor_keeps_it_too() -> None:
+    testing.check_assessor(Dim)
 
 
 class Sloppy(BaseModel):
@@ -98,6 +103,26 @@ class Writing(Plain):
 def test_breaches_of_a_restorer_are_caught(fake: Any, message: str) -> None:
     with pytest.raises(AssertionError, match=message):
         testing.check_restorer(fake)
+
+
+class Comparing(Dim):
+    """Says how bright a face is among the others."""
+
+    def assess(self, crops: Any) -> Any:
+        return super().assess(crops / crops.amax() if len(crops) else crops)
+
+
+class Mixed(Dim):
+    """Gives its columns as they are, unchecked."""
+
+    def assess(self, crops: Any) -> Any:
+        return crops.mean((2, 3))
+
+
+@pytest.mark.parametrize(("fake", "message"), [(Comparing, "other crops"), (Mixed, "gives a Damage")])
+def test_breaches_of_an_assessor_are_caught(fake: Any, message: str) -> None:
+    with pytest.raises(AssertionError, match=message):
+        testing.check_assessor(fake)
 
 
 def test_options_need_words() -> None:

@@ -9,8 +9,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from vidrestore.errors import InputMediaError, ResourceError, RunError, UsageError, VidrestoreError
-from vidrestore.hooks import Blender, Context, Detector, Restorer, Smoother, Tracker
-from vidrestore.types import FaceBatch, Faces, Frame, Latent, Layout, Scene
+from vidrestore.hooks import Assessor, Blender, Context, Detector, Restorer, Smoother, Tracker
+from vidrestore.types import Damage, FaceBatch, Faces, Frame, Latent, Layout, Scene
 
 if TYPE_CHECKING:
     from vidrestore.weights.store import weights_path
@@ -18,8 +18,10 @@ if TYPE_CHECKING:
 _LAZY = {"weights_path": "vidrestore.weights.store"}
 
 __all__ = [
+    "Assessor",
     "Blender",
     "Context",
+    "Damage",
     "Detector",
     "FaceBatch",
     "Faces",

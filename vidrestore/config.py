@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import cache, cached_property
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
@@ -148,8 +148,9 @@ def blend_options(model: type[BaseModel]) -> type[BaseModel]:
     """A blend plugin's options and ``strength``, which the engine offers for every one of them."""
     if "strength" in model.model_fields:
         raise ChainError("a blend plugin must not declare 'strength' itself")
-    strength = Field(1.0, ge=0, le=1, description="share of the change that is put into the picture; 0 = none")
-    return create_model(model.__name__, __base__=model, strength=(float, strength))
+    help = "share of the change that goes into the picture; 0 = none, auto = as much as each face is damaged"
+    kind = Literal["auto"] | Annotated[float, Field(ge=0, le=1)]
+    return create_model(model.__name__, __base__=model, strength=(kind, Field("auto", description=help)))
 
 
 def _configs() -> Path:

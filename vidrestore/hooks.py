@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from vidrestore.notes import Notes
-    from vidrestore.types import FaceBatch, Faces, Latent
+    from vidrestore.types import Damage, FaceBatch, Faces, Latent
 
 
 @runtime_checkable
@@ -62,6 +62,17 @@ class Tracker(Plugin, Protocol):
         ...
 
     def restore_state(self, state: Any) -> None: ...
+
+
+@runtime_checkable
+class Assessor(Plugin, Protocol):
+    """Says how damaged faces are: what ``strength=auto`` follows."""
+
+    def open(self, device: torch.device) -> None: ...
+
+    def assess(self, crops: Tensor) -> Damage:
+        """f32 [n, 3, S, S] in 0..1, on the device, S as the restorer has it -> n rows, each by its crop alone."""
+        ...
 
 
 class Context(Protocol):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import NoneType, UnionType
-from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import ValidationError
 
@@ -59,7 +59,7 @@ def wanted(field: FieldInfo) -> str:
     """What an option takes, in words: "a whole number ≥ 1"."""
     kinds = [a for a in _alternatives(field.annotation) if a is not NoneType]
     words = [_kind(kind) for kind in kinds]
-    return " or ".join(words) + _bounds(field)
+    return " or ".join(words) + _bounds(field.metadata)
 
 
 def _named(model: type[BaseModel], name: str, args: tuple[Arg, ...]) -> dict[str, Arg]:
@@ -103,12 +103,15 @@ def _kind(annotation: Any) -> str:
     if get_origin(annotation) is Literal:
         choices = get_args(annotation)
         return f"one of {', '.join(choices)}" if len(choices) > 1 else str(choices[0])
+    if get_origin(annotation) is Annotated:  # one of several alternatives, with bounds of its own
+        kind, *fields = get_args(annotation)
+        return _kind(kind) + _bounds([m for f in fields for m in f.metadata])
     return {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}.get(annotation, "valid")
 
 
-def _bounds(field: FieldInfo) -> str:
+def _bounds(metadata: list[Any]) -> str:
     sign = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
-    found = {s: getattr(m, s) for m in field.metadata for s in sign if getattr(m, s, None) is not None}
+    found = {s: getattr(m, s) for m in metadata for s in sign if getattr(m, s, None) is not None}
     if set(found) == {"ge", "le"}:
         return f" from {text(found['ge'])} to {text(found['le'])}"
     return "".join(f" {sign[s]} {text(value)}" for s, value in found.items())

@@ -27,11 +27,12 @@ from vidrestore.engine.memory import Layer, Memory
 from vidrestore.engine.noise import TrackKey
 from vidrestore.geometry.template import FFHQ_512
 from vidrestore.notes import Notes
-from vidrestore.types import FaceBatch, Faces, Frame, Latent
+from vidrestore.types import Damage, FaceBatch, Faces, Frame, Latent
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from numpy.typing import NDArray
     from torch import Tensor
 
 _CPU = torch.device("cpu")
@@ -86,6 +87,25 @@ def check_tracker(cls: Any, **options: Any) -> None:
     tracker.reset()
     first = tracker.update(_two(0)).tracks
     assert len(first) == 0 or first.min() == 0, "ids begin at 0 after a reset"
+
+
+def check_assessor(cls: Any, **options: Any) -> None:
+    """One row a crop, whatever its side; an empty batch; no crop changed; no row depends on the others."""
+    assessor = _made(cls, options)
+    assessor.open(_CPU)
+    for size in (64, 256, 512):
+        crops = _batch(size, 3).crops
+        before = crops.clone()
+        damage = assessor.assess(crops)
+        assert isinstance(damage, Damage), "assess gives a Damage"
+        assert len(damage) == 3, "assess must give one row a crop"
+        assert torch.equal(crops, before), "assess must not change the crops that it is given"
+        together, again = _columns(damage), _columns(assessor.assess(crops))
+        assert np.isfinite(together).all(), "assess must give finite numbers"
+        assert np.array_equal(together, again), "assess must repeat"
+        alone = np.concatenate([_columns(assessor.assess(crops[i : i + 1])) for i in range(3)])
+        assert np.allclose(alone, together, rtol=1e-3, atol=1e-5), "a row depends on the other crops of its batch"
+    assert len(assessor.assess(crops[:0])) == 0, "assess of no crop must give no row"
 
 
 def check_restorer(cls: Any, **options: Any) -> None:
@@ -197,6 +217,10 @@ def _batch(size: int, n: int) -> FaceBatch:
         torch.from_numpy(crops.astype(np.float32)).clamp(0, 1), np.arange(n), np.zeros(n, np.int64), np.zeros(n),
         torch.ones(n, 32, 32), np.full(n, 1.5, np.float32),
     )  # fmt: skip
+
+
+def _columns(damage: Damage) -> NDArray[np.float32]:
+    return np.stack([damage.resolution, damage.noise, damage.coding], 1)
 
 
 def _run(restorer: Any, batch: FaceBatch) -> Tensor:

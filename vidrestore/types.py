@@ -173,6 +173,27 @@ class FaceBatch:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Damage:
+    """How damaged crops are, on the CPU. Sides are counted at 256 px a crop, whatever the crop's own side."""
+
+    resolution: FloatArray  # f32 [n], >= 1: how many times coarser than a grid of 256 the finest detail is; 1 = sharp
+    noise: FloatArray  # f32 [n], >= 0: sigma of noise, of 0..1
+    coding: FloatArray  # f32 [n], >= 0: rms of the error that lossy coding left, of 0..1
+
+    def __post_init__(self) -> None:
+        n, least = len(self.resolution), {"resolution": 1, "noise": 0, "coding": 0}
+        for name, low in least.items():
+            value = getattr(self, name)
+            if value.shape != (n,) or str(value.dtype) != "float32":
+                raise ValueError(f"Damage.{name} must be float32 [{n}]; got {value.dtype} {list(value.shape)}")
+            if not (value >= low).all():
+                raise ValueError(f"Damage.{name} must be >= {low}; got {value}")
+
+    def __len__(self) -> int:
+        return len(self.resolution)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Latent:
     """What a restorer yields: a named tensor that is smoothed over time and handed back."""
 
@@ -235,6 +256,7 @@ class Window:
     faces: tuple[Faces, ...] = ()  # by frame; tracked, gaps filled
     placed: Placed | None = None
     patches: tuple[Patch, ...] = ()
+    strengths: FloatArray | None = None  # f32 [n], 0..1, of the faces that were restored; None before
     after: Any = None  # the analysis' memory once this window was placed
 
     @property

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
-from fakes import Mean, OneLatent, Plain, Scripted, ThreeLatents, Whole, face, faces, film, two_faces
+from fakes import Dim, Mean, OneLatent, Plain, Scripted, ThreeLatents, Whole, face, faces, film, two_faces
 
 from vidrestore.engine.align import FFHQ, AlignOptions
 from vidrestore.engine.analyse import Analysis, detect, place
@@ -30,8 +30,10 @@ RESTORERS = {0: Plain, 1: OneLatent, 3: ThreeLatents}
 CPU = torch.device("cpu")
 
 
-def stages(latents: int = 3, lookahead: int = 5, detector: Any = None, seed: int = 7, **changes: Any) -> Stages:
-    plugins = Plugins(RESTORERS[latents](), Mean(lookahead), Whole(), 1.0, seed, CPU)
+def stages(
+    latents: int = 3, lookahead: int = 5, detector: Any = None, seed: int = 7, strength: Any = 1.0, **changes: Any
+) -> Stages:
+    plugins = Plugins(RESTORERS[latents](), Mean(lookahead), Whole(), strength, seed, CPU)
     values: dict[str, Any] = {
         "detector": detector or Scripted(), "tracker": ByteTrack(ByteTrackOptions()),
         "align": FFHQ(AlignOptions(min_size=8)), "restore": plugins,
@@ -62,16 +64,37 @@ def test_windows_equal_the_whole_shot(latents: int, lookahead: int) -> None:
         assert worst <= 1e-6
 
 
+@pytest.mark.parametrize("lookahead", [0, 5])
+def test_windows_do_not_change_a_strength_that_follows_the_damage(lookahead: int) -> None:
+    _, full = run(film(70), stages(1, lookahead, window=256))
+    _, whole = run(film(70), stages(1, lookahead, window=256, strength=Dim()))
+    shares = [float(np.abs(whole[k]).sum() / np.abs(full[k]).sum()) for k in whole]
+    assert min(shares) < 0.2 and max(shares) > 0.6, "the strength moves, so that a difference would show"
+    for window in (4, 8, 16):
+        _, parts = run(film(70), stages(1, lookahead, window=window, strength=Dim()))
+        assert parts.keys() == whole.keys()
+        assert max(float(np.abs(parts[k] - whole[k]).max()) for k in whole) <= 1e-6
+
+
+def test_a_face_without_damage_keeps_every_bit_and_costs_no_patch() -> None:
+    plan = stages(3, 5, strength=Dim(gain=0.01))
+    frames, patches = run(film(40), plan)
+    assert patches == {}
+    assert all(np.array_equal(a, b.planes[0]) for a, b in zip(frames, film(40), strict=True))
+
+
+@pytest.mark.parametrize("strength", [1.0, Dim()])
 @pytest.mark.parametrize("prefetch", [1, 1 << 16, 1 << 30])
-def test_prefetch_changes_no_bit(prefetch: int) -> None:
-    planes, _ = run(film(50), stages(3, 5))
-    other, _ = run(film(50), stages(3, 5, prefetch=prefetch))
+def test_prefetch_changes_no_bit(prefetch: int, strength: Any) -> None:
+    planes, _ = run(film(50), stages(3, 5, strength=strength))
+    other, _ = run(film(50), stages(3, 5, strength=strength, prefetch=prefetch))
     assert all(np.array_equal(a, b) for a, b in zip(planes, other, strict=True))
 
 
-def test_batches_change_nothing_but_float_noise() -> None:
-    _, one = run(film(40), stages(3, 5, batch=1))
-    _, many = run(film(40), stages(3, 5, batch=64))
+@pytest.mark.parametrize("strength", [1.0, Dim()])
+def test_batches_change_nothing_but_float_noise(strength: Any) -> None:
+    _, one = run(film(40), stages(3, 5, batch=1, strength=strength))
+    _, many = run(film(40), stages(3, 5, batch=64, strength=strength))
     assert max(float(np.abs(one[k] - many[k]).max()) for k in one) <= 1e-6
 
 
@@ -84,12 +107,12 @@ def test_a_shot_alone_gives_the_same_bits() -> None:
 
 
 @pytest.mark.parametrize("stop", [16, 32])
-@pytest.mark.parametrize("lookahead", [0, 5, 20])
-def test_a_shot_in_parts_gives_the_same_bits(stop: int, lookahead: int) -> None:
+@pytest.mark.parametrize(("lookahead", "strength"), [(0, 1.0), (5, 1.0), (20, 1.0), (5, Dim())])
+def test_a_shot_in_parts_gives_the_same_bits(stop: int, lookahead: int, strength: Any) -> None:
     frames = list(film(60))
-    whole, _ = run(iter(film(60)), stages(3, lookahead))
+    whole, _ = run(iter(film(60)), stages(3, lookahead, strength=strength))
     scene = Scene(0, frames[0].pts, 0)
-    first, state = restored_part(iter(frames), stages(3, lookahead), Notes(), scene, stop, None)
+    first, state = restored_part(iter(frames), stages(3, lookahead, strength=strength), Notes(), scene, stop, None)
     assert state is not None and state.position == stop == len(first)
     kept = io.BytesIO()
     torch.save({"analysis": vars_of(state.analysis), "memory": state.memory}, kept)
@@ -97,7 +120,8 @@ def test_a_shot_in_parts_gives_the_same_bits(stop: int, lookahead: int) -> None:
     loaded = torch.load(kept, weights_only=True)  # plain data: nothing that could run code
     again = State(scene, state.position, Analysis(**loaded["analysis"]), loaded["memory"])
     detector = Scripted()
-    rest, end = restored_part(film_from(stop, 60), stages(3, lookahead, detector), Notes(), scene, None, again)
+    plan = stages(3, lookahead, detector, strength=strength)
+    rest, end = restored_part(film_from(stop, 60), plan, Notes(), scene, None, again)
     assert end is None
     planes = [np.array(f.planes[0]) for f in [*first, *rest]]
     assert all(np.array_equal(a, b) for a, b in zip(planes, whole, strict=True))

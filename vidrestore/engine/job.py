@@ -153,20 +153,22 @@ def stages_of(config: RunConfig, record: Record) -> Stages:
     device = device_of(s.device)
     threads = s.threads or network_threads()
     torch.set_num_threads(threads)
-    plugins = {stage: config.step(stage).make() for stage in ("detect", "track", "align", "restore", "smooth", "blend")}
-    for stage in ("detect", "restore"):
+    blend: Any = config.step("blend").options
+    auto = blend.strength == "auto"  # a fixed strength needs nobody to say how damaged a face is
+    used = ("detect", "track", "align", *(["assess"] if auto else []), "restore", "smooth", "blend")
+    plugins = {stage: config.step(stage).make() for stage in used}
+    for stage in {"detect", "assess", "restore"} & plugins.keys():
         plugins[stage].open(device)
     record.device = f"{device} {torch.cuda.get_device_name(device)}" if device.type == "cuda" else str(device)
     record.torch_threads = threads
     record.weights = weight_hashes(plugins.values())
     restore = config.step("restore")
-    blend: Any = config.step("blend").options
     return Stages(
         detector=plugins["detect"],
         tracker=plugins["track"],
         align=plugins["align"],
         restore=Plugins(
-            plugins["restore"], plugins["smooth"], plugins["blend"], blend.strength,
+            plugins["restore"], plugins["smooth"], plugins["blend"], plugins["assess"] if auto else blend.strength,
             getattr(restore.options, "seed", s.seed), device,
         ),
         window=s.window,

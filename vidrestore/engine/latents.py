@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from vidrestore.engine.context import RunContext
     from vidrestore.engine.memory import Layer
     from vidrestore.hooks import Restorer, Smoother
-    from vidrestore.types import Window
+    from vidrestore.types import FloatArray, Window
 
 CROP, OUTPUT = "crop", "output"
 _FORGET = 64  # frames without a face after which a track's smoothing begins anew
@@ -157,6 +157,7 @@ class Item:
     run: Run | None
     layer: Layer
     final: bool  # the last item of its window
+    strengths: FloatArray  # f32 [n], 0..1: how much of each face's change goes in
 
 
 def smoothed(items: Iterable[Item], name: str, smoother: Smoother) -> Iterator[Item]:

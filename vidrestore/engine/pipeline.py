@@ -1,6 +1,6 @@
 """The flow, read on one screen:
 
-reader -> scenes -> detect -> track -> align -> restore (latents smoothed) -> blend -> composite -> writer
+reader -> scenes -> detect -> track -> align -> assess -> restore (latents smoothed) -> blend -> composite -> writer
 
 Three threads: read and analyse, restore on the device, composite and write (the caller's).
 """

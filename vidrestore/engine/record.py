@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from vidrestore.config import RunConfig
     from vidrestore.notes import Notes
-    from vidrestore.types import Frame, Window
+    from vidrestore.types import FloatArray, Frame, Window
 
 SCHEMA = 1
 NOTICE = "Faces in this film were changed by software. It is not evidence of anybody's identity."
@@ -44,6 +44,26 @@ class TrackRecord:
 
 
 @dataclass(slots=True)
+class Strengths:
+    """How much of the change went in, over all faces and frames of a run."""
+
+    faces: int = 0
+    untouched: int = 0  # faces of strength 0
+    total: float = 0.0
+
+    def see(self, strengths: FloatArray) -> None:
+        self.faces += len(strengths)
+        self.untouched += int((strengths == 0).sum())
+        self.total += float(strengths.sum())
+
+    def as_dict(self) -> dict[str, float] | None:
+        """Share of the faces that were left as they are, and the mean; None where there was no face."""
+        if not self.faces:
+            return None
+        return {"untouched": round(self.untouched / self.faces, 4), "mean": round(self.total / self.faces, 4)}
+
+
+@dataclass(slots=True)
 class Record:
     """Filled while a run goes on."""
 
@@ -55,6 +75,7 @@ class Record:
     output: dict[str, Any] = field(default_factory=dict)
     shots: list[dict[str, int]] = field(default_factory=list)
     tracks: dict[int, TrackRecord] = field(default_factory=dict)
+    strengths: Strengths = field(default_factory=Strengths)
     seconds: dict[str, Any] = field(default_factory=dict)
     frames_out: int = 0
     frames_changed: int = 0
@@ -70,6 +91,8 @@ class Record:
         row = self.frames_out - window.frames[0].index
         if not self.shots or self.shots[-1]["shot"] != window.scene.number:
             self.shots.append({"shot": window.scene.number, "first_frame": frame.index, "first_pts": frame.pts})
+        if row == 0 and window.strengths is not None:
+            self.strengths.see(window.strengths)
         self.frames_out += 1
         self.frames_changed += any(p.row == row for p in window.patches)
         if window.placed is not None:
@@ -112,6 +135,7 @@ class Record:
             "frames_out": self.frames_out,
             "frames_changed": self.frames_changed,
             "faces": self.faces,
+            "strength": self.strengths.as_dict(),
             "shots": self.shots,
             "tracks": [_rounded(asdict(t)) for t in self.tracks.values()],
             "notes": [asdict(n) for n in notes.all()],

@@ -14,6 +14,7 @@ from vidrestore.engine.evidence import evidence, small_grey
 from vidrestore.engine.latents import CROP, OUTPUT, Item, Run, smoothed, steps
 from vidrestore.engine.memory import Layer, Memory
 from vidrestore.engine.noise import TrackKey
+from vidrestore.engine.strength import followed
 from vidrestore.geometry.display import display_matrix
 from vidrestore.geometry.template import compose, inverse
 from vidrestore.geometry.warp import Box, covered, warp
@@ -27,9 +28,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from vidrestore.engine.clock import Clock
-    from vidrestore.hooks import Blender, Restorer, Smoother
+    from vidrestore.hooks import Assessor, Blender, Restorer, Smoother
     from vidrestore.notes import Notes
-    from vidrestore.types import Affine, Frame, Latent, Placed, Window
+    from vidrestore.types import Affine, FloatArray, Frame, Latent, Placed, Window
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,7 @@ class Plugins:
     restorer: Restorer
     smoother: Smoother
     blender: Blender
-    strength: float
+    strength: float | Assessor  # of every face; or who says how damaged each one is
     seed: int
     device: torch.device
 
@@ -61,6 +62,7 @@ class Restoration:
         for name in (CROP, *self.plugins.restorer.latents, OUTPUT):
             stream = smoothed(stream, name, self.plugins.smoother)
         patches: list[Patch] = []
+        strengths: list[FloatArray] = []
         while True:
             with self.clock("restore"):
                 item = next(stream, None)
@@ -68,13 +70,15 @@ class Restoration:
                 return
             if item.run is not None:
                 with self.clock("blend"), torch.inference_mode():
-                    patches += self._patches(item.window, item.run)
+                    patches += self._patches(item.window, item.run, item.strengths)
+            strengths.append(item.strengths)
             if item.final:
                 item.layer.leave()
                 self._forget(item.window)
                 self.live -= 1
-                yield replace(item.window, patches=tuple(sorted(patches, key=lambda p: p.row)))
-                patches = []
+                in_order = tuple(sorted(patches, key=lambda p: p.row))
+                yield replace(item.window, patches=in_order, strengths=np.concatenate(strengths))
+                patches, strengths = [], []
 
     def _items(self, windows: Iterable[Window]) -> Iterator[Item]:
         for window in windows:
@@ -83,10 +87,12 @@ class Restoration:
             layer = self._layer(window.scene)
             groups = self._groups(self._visible(window))
             if not groups:
-                yield Item(window, None, layer, final=True)
+                yield Item(window, None, layer, final=True, strengths=np.zeros(0, np.float32))
             for i, rows in enumerate(groups):
-                run = self._begin(window, rows, layer)
-                yield Item(window, run, layer, final=i == len(groups) - 1)
+                faces = self._faces(window, rows, layer)
+                strengths = self._strengths(faces, layer)
+                run = self._begin(window, rows, faces, layer)
+                yield Item(window, run, layer, i == len(groups) - 1, strengths)
 
     def _layer(self, scene: Scene) -> Layer:
         """A layer over the window before's; over nothing where a shot begins."""
@@ -126,9 +132,17 @@ class Restoration:
                 groups.append(rows)
         return groups
 
-    def _begin(self, window: Window, rows: NDArray[np.int64], layer: Layer) -> Run:
+    def _strengths(self, faces: FaceBatch, layer: Layer) -> FloatArray:
+        """f32 [n]: how much of each face's change will go in, from its crop as the source has it."""
+        strength = self.plugins.strength
+        if isinstance(strength, int | float):
+            return np.full(len(faces), strength, np.float32)
+        with self.clock("assess"), torch.inference_mode():
+            damage = strength.assess(faces.crops)
+        return followed(damage, faces.tracks, faces.times, layer)
+
+    def _begin(self, window: Window, rows: NDArray[np.int64], faces: FaceBatch, layer: Layer) -> Run:
         assert window.placed is not None
-        faces = self._faces(window, rows, layer)
         placed = window.placed
         keys = {
             int(placed.tracks[r]): TrackKey(window.scene.pts, int(placed.births[r]), int(placed.ranks[r])) for r in rows
@@ -174,12 +188,12 @@ class Restoration:
         maps[new] = 1.0
         return maps
 
-    def _patches(self, window: Window, run: Run) -> list[Patch]:
+    def _patches(self, window: Window, run: Run, strengths: FloatArray) -> list[Patch]:
         """The change of each face at the source's own size."""
         assert run.result is not None and window.placed is not None
         faces, placed = run.faces, window.placed
-        if torch.equal(run.result, faces.crops):
-            return []  # nothing was restored: there is nothing to blend
+        if not strengths.any() or torch.equal(run.result, faces.crops):
+            return []  # there is nothing to blend
         restored, alpha = self.plugins.blender.blend(faces, run.result)
         change = restored - faces.crops
         table = {(int(t), int(r)): i for i, (t, r) in enumerate(zip(placed.tracks, placed.rows, strict=True))}
@@ -187,7 +201,7 @@ class Restoration:
         for i, (track, frame) in enumerate(zip(faces.tracks.tolist(), faces.frames.tolist(), strict=True)):
             row = frame - window.start
             at = table[track, row]
-            share = float(placed.weights[at]) * self.plugins.strength
+            share = float(placed.weights[at]) * float(strengths[i])
             if share > 0 and bool(change[i].any()) and bool(alpha[i].any()):
                 weighted = alpha[i] * share
                 both = torch.cat([change[i] * weighted, weighted])
