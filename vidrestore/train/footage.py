@@ -126,9 +126,7 @@ def filmed(truth: Tensor, damage: Damage, rng: Generator, length: int = 4, keep:
         frames = coded(frames, damage.codec, damage.quality)
     seen = torch.from_numpy(frames).to(truth.device).permute(0, 3, 1, 2).float() / 255
     left, coding = _left(clean, noisy, seen)
-    crops = torch.stack(
-        [_aligned(frame, pose, side) for frame, pose in zip(seen[-keep:], poses[-keep:], strict=True)]
-    )
+    crops = torch.stack([_aligned(frame, pose, side) for frame, pose in zip(seen[-keep:], poses[-keep:], strict=True)])
     coarse = max(damage.size, side / native, 1.0)
     resolution = max(1.0, (coarse**4 + (_BLUR_TO_SIZE * max(damage.blur)) ** 4) ** 0.25)
     return Footage(crops.clamp(0, 1), damage, resolution, left * damage.noise, coding)

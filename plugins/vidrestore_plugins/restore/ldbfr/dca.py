@@ -34,7 +34,8 @@ class DualCrossAttention(nn.Module):
         split = (n, self.heads, c // self.heads, height * width)
         query, key, value = (x.reshape(split).transpose(2, 3) for x in (self.q(h), self.k(q1), self.v(q1)))
         out = F.scaled_dot_product_attention(query, key, value)
-        return q + self.proj_out(out.transpose(2, 3).reshape(q.shape))
+        g: Tensor = q + self.proj_out(out.transpose(2, 3).reshape(q.shape))
+        return g
 
     def _between_channels(self, h: Tensor) -> Tensor:
         """M f32 [n, C, C]: sums over all positions without a scale overflow half precision."""
@@ -43,4 +44,5 @@ class DualCrossAttention(nn.Module):
             if self.tau is not None:
                 rows = F.normalize(rows, dim=2)
             logits = rows @ rows.transpose(1, 2)
-            return torch.softmax(logits if self.tau is None else self.tau.float() * logits, dim=2)
+            m: Tensor = torch.softmax(logits if self.tau is None else self.tau.float() * logits, dim=2)
+            return m

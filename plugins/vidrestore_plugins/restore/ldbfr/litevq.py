@@ -6,6 +6,7 @@ comes from the codes.
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING
 
 import torch
@@ -49,7 +50,7 @@ class Encoder(nn.Module):
         super().__init__()
         w = size.widths
         self.stem = nn.Conv2d(12, w[0], 3, 1, 1)
-        self.down = nn.ModuleList(nn.Conv2d(a, b, 4, 2, 1) for a, b in zip(w, w[1:], strict=False))
+        self.down = nn.ModuleList(nn.Conv2d(a, b, 4, 2, 1) for a, b in itertools.pairwise(w))
         self.levels = nn.ModuleList(blocks(size, level) for level in range(len(w)))
 
     def forward(self, x: Tensor) -> list[Tensor]:
@@ -68,7 +69,7 @@ class Decoder(nn.Module):
         super().__init__()
         w = size.widths
         self.post = nn.Conv2d(size.embed_dim, w[-1], 3, 1, 1)
-        self.up = nn.ModuleList(nn.Conv2d(b, 4 * a, 1) for a, b in zip(w, w[1:], strict=False))
+        self.up = nn.ModuleList(nn.Conv2d(b, 4 * a, 1) for a, b in itertools.pairwise(w))
         self.fuse = nn.ModuleList(nn.Conv2d(2 * width, width, 1) for width in w)
         self.levels = nn.ModuleList(blocks(size, level) for level in range(len(w)))
         self.out = nn.Conv2d(w[0], 12, 3, 1, 1)

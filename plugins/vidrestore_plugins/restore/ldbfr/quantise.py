@@ -22,7 +22,9 @@ class Codebook(nn.Module):
         super().__init__()
         self.unit = unit
         start = torch.randn(n_embed, embed_dim, generator=torch.Generator().manual_seed(0))
-        self.embedding = nn.Embedding(n_embed, embed_dim, _weight=F.normalize(start, dim=1) if unit else start)
+        if unit:  # unit codes learn by running means, not by gradients
+            start = F.normalize(start, dim=1)
+        self.embedding = nn.Embedding(n_embed, embed_dim, _weight=start, _freeze=unit)
 
     def compared(self, h: Tensor) -> Tensor:
         """The feature as it is compared with the codes: f32 [n, d, h, w], of unit length where ``unit``."""
@@ -43,7 +45,7 @@ class Codebook(nn.Module):
     def look_up(self, codes: Tensor, height: int, width: int) -> Tensor:
         """Codes i64 [n, h*w] -> [n, d, h, w]."""
         found: Tensor = self.embedding(codes)
-        return found.transpose(1, 2).unflatten(2, (height, width)).contiguous()
+        return found.transpose(1, 2).reshape(len(codes), -1, height, width)
 
     def forward(self, h: Tensor) -> tuple[Tensor, Tensor]:
         """``h`` [n, d, h, w] -> the codes' vectors with h's gradient (straight through), and their indices."""
@@ -52,18 +54,21 @@ class Codebook(nn.Module):
         return h + (q - h).detach(), codes
 
 
-class RunningMeans:
+class RunningMeans(nn.Module):
     """Moves the codes to the mean of the features that chose them, and revives those that nobody chooses.
 
     A. van den Oord, O. Vinyals, K. Kavukcuoglu: "Neural Discrete Representation Learning", 2017, appendix A.1.
     """
 
     def __init__(self, book: Codebook, decay: float = 0.98, unused: float = 0.05) -> None:
+        super().__init__()
         self.book, self.decay, self.unused = book, decay, unused
         weight = book.embedding.weight.detach()
         # small first counts: a code that is not chosen at once is revived after some tens of steps
-        self.counts = torch.full((len(weight),), 0.1, device=weight.device)
-        self.sums = 0.1 * weight.clone()
+        self.register_buffer("counts", torch.full((len(weight),), 0.1, device=weight.device))
+        self.register_buffer("sums", 0.1 * weight.clone())
+        self.counts: Tensor
+        self.sums: Tensor
 
     @torch.no_grad()
     def update(self, h: Tensor, codes: Tensor, choose: Callable[[int, int], Tensor]) -> int:
@@ -82,13 +87,6 @@ class RunningMeans:
             self.counts[dead], self.sums[dead] = 1.0, mean[dead].clone()
         self.book.embedding.weight.copy_(F.normalize(mean, dim=1) if self.book.unit else mean)
         return len(dead)
-
-    def state(self) -> dict[str, Tensor]:
-        return {"counts": self.counts, "sums": self.sums}
-
-    def load(self, state: dict[str, Tensor]) -> None:
-        self.counts.copy_(state["counts"])
-        self.sums.copy_(state["sums"])
 
 
 def held(distances: Tensor, codes: Tensor, winners: Tensor, eta: float, kappa: float) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,96 @@
+"""What each phase of LD-BFR's training minimises. Pictures are in -1..1."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from vidrestore.train.embedder import on_template
+from vidrestore.train.losses import charbonnier, edges, spectrum
+from vidrestore_plugins.restore.ldbfr.batches import FACE, Batch
+from vidrestore_plugins.restore.ldbfr.quantise import RunningMeans
+
+if TYPE_CHECKING:
+    from vidrestore.train.embedder import Embedder
+    from vidrestore_plugins.restore.ldbfr.litevq import LiteVQ
+
+    Losses = dict[str, Tensor]
+
+COMMITMENT, CODES, STEADY, IDENTITY, FEATURES = 0.25, 10.0, 0.3, 0.15, 0.05
+GATED = 0.15  # share of the pairs whose skips are partly shut: the codes must do more
+
+
+def fidelity(y: Tensor, truth: Tensor, weight: Tensor) -> Tensor:
+    """What all phases share: pixels, edges, spectrum."""
+    y = y.float()
+    return charbonnier(y, truth, weight) + 0.5 * edges(y, truth, weight) + 0.1 * spectrum(y, truth)
+
+
+class Dictionary(nn.Module):
+    """Phase 1a: faces through the codes alone, so that all of them come into use."""
+
+    def __init__(self, net: LiteVQ) -> None:
+        super().__init__()
+        self.net, self.means = net, RunningMeans(net.book)
+
+    def losses(self, batch: Batch) -> Losses:
+        y, h, codes = self.net.dictionary(batch.truth)
+        if self.training:
+            self.means.update(h.detach(), codes, lambda n, count: torch.randint(n, (count,)))
+        near = self.net.book.look_up(codes, *h.shape[-2:])
+        commitment = (h - near).square().sum(1).mean()
+        rec = fidelity(y, batch.truth, batch.weight)
+        used = codes.flatten().bincount().count_nonzero().float()
+        return {"loss": rec + COMMITMENT * commitment, "rec": rec, "commitment": commitment.detach(), "used": used}
+
+
+class Restoration(nn.Module):
+    """Phase 1b: damaged faces to their truth, with skips; the dictionary holds still.
+
+    The features of a damaged face are drawn to the codes of its truth. Two frames of one clip should come out
+    alike. With an embedder (whole faces only) they should be the same person.
+    """
+
+    def __init__(self, net: LiteVQ, embedder: Embedder | None = None) -> None:
+        super().__init__()
+        self.net = net
+        teacher: Any = copy.deepcopy(net).eval().requires_grad_(False)
+        self._teacher = [teacher]  # in a list: not part of what is trained, averaged and saved
+        self._embedder = [embedder]
+
+    def losses(self, batch: Batch) -> Losses:
+        truth, n = batch.truth, len(batch.truth)
+        pairs = torch.rand(n // 2).repeat_interleave(2)
+        gate = torch.where(pairs < GATED, pairs / GATED, 1.0).view(n, 1, 1, 1).to(truth)
+        y, h, _ = self.net(batch.damaged, gate)
+        with torch.no_grad():
+            book = self._teacher[0].book
+            wanted = book.look_up(book.nearest(self._teacher[0].encode(truth[::2])[0]), *h.shape[-2:])
+        codes = (h - wanted.repeat_interleave(2, 0)).square().mean()
+        rec = fidelity(y, truth, batch.weight)
+        steady = (y[::2] - y[1::2]).float().abs().mean()
+        total = rec + CODES * codes + STEADY * steady
+        terms = {"rec": rec, "codes": codes, "steady": steady}
+        embedder = self._embedder[0]
+        if embedder is not None:
+            identity, features = likeness(embedder, y, truth)
+            total = total + IDENTITY * identity + FEATURES * features
+            terms |= {"identity": identity, "features": features}
+        return {"loss": total} | {name: value.detach() for name, value in terms.items()}
+
+
+def likeness(embedder: Embedder, y: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
+    """``1 - cos`` between embeddings, and L1 between the embedder's inner maps, relative to their size."""
+    faces = [on_template(x.float() / 2 + 0.5, (FACE, FACE)) for x in (y, truth[::2])]
+    got, maps = embedder(faces[0])
+    with torch.no_grad():
+        want, wanted = embedder(faces[1])
+    identity = (1 - (got * want.repeat_interleave(2, 0)).sum(1)).mean()
+    gaps = [
+        (a.float() - b.float().repeat_interleave(2, 0)).abs().mean() / b.float().abs().mean().clamp(min=1e-3)
+        for a, b in zip(maps, wanted, strict=True)
+    ]
+    return identity, torch.stack(gaps).mean()
