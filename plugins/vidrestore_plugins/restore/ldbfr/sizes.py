@@ -5,9 +5,10 @@ nano is for tests; tiny runs on two CPU cores; small wants a GPU; full is the pu
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from fractions import Fraction
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Injection = Literal["convsa", "adaca", "none"]
 
@@ -30,7 +31,7 @@ class LiteVQSize(Part):
     @property
     def factor(self) -> int:
         """Pixels a side of one code's cell."""
-        return 2 ** len(self.widths)
+        return 1 << len(self.widths)
 
 
 class VQSize(Part):
@@ -41,10 +42,23 @@ class VQSize(Part):
     ch: int = 64
     ch_mult: tuple[int, ...] = (1, 2, 2, 4, 4, 8)
     num_res_blocks: int = 2
-    attn_heads: int = 1  # 8 (RestoreFormer) or 4 (its successor) to be faithful to their weights
+    attn_heads: int = 1  # by kind, unless said; 8 to use RestoreFormer's dictionary in LD-BFR's place
     embed_dim: int = 256
     n_embed: int = 1024
     dca_heads: int = 8
+
+    @model_validator(mode="before")
+    @classmethod
+    def _heads_of_the_published_weights(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        heads = {"restoreformer": 8, "restoreformer++": 4}
+        return {"attn_heads": heads.get(given.get("kind", ""), 1)} | given
+
+    @property
+    def factor(self) -> int:
+        """Pixels a side of one code's cell, at the side the network sees."""
+        return 1 << (len(self.ch_mult) - 1)
 
 
 class PlainF4Size(Part):
@@ -91,6 +105,12 @@ class Size(Part):
     ae: Annotated[PlainF4Size | VQF4Size, Field(discriminator="kind")]
     unet: UNetSize
     diffusion: DiffusionSize
+
+    @property
+    def ratio(self) -> Fraction:
+        """Side of a latent over side of the codes' grid."""
+        seen = self.stage1.input_size if self.stage1.kind != "litevq" else self.image_size
+        return Fraction(self.image_size, 4) / Fraction(seen, self.stage1.factor)
 
 
 SIZES = {
