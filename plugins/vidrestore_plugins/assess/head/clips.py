@@ -1,0 +1,79 @@
+"""What the head learns from: faces of known damage, and the damage."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from vidrestore.errors import InputAccessError
+from vidrestore.train.damage import photograph
+from vidrestore.train.footage import drawn, filmed
+from vidrestore.train.shards import pictures
+from vidrestore_plugins.assess.head.network import luma_256
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.random import Generator
+    from torch import Tensor
+
+    from vidrestore.train.footage import Level
+    from vidrestore.train.shards import Picture
+
+_KEEP: Final = 2  # frames kept of each clip
+_REDUCED: Final = 0.8  # a face counts as sharp at 256 px where its photograph was reduced at least to this
+# Where a face stops being sound, between clean and medium, is where errors cost most.
+_SHARES: Final[dict[Level, float]] = {"clean": 0.25, "mild": 0.3, "medium": 0.25, "heavy": 0.1, "small": 0.1}
+
+
+@dataclass(frozen=True, eq=False)
+class Clips:
+    """Crops of damaged faces."""
+
+    luma: Tensor  # u8 [n, 256, 256]
+    damage: Tensor  # f32 [n, 3]: resolution, noise, coding
+
+    def batch(self, rng: Generator, size: int) -> tuple[Tensor, Tensor]:
+        """luma f32 [size, 1, 256, 256], half of them mirrored and each a little moved, and their damage [size, 3]."""
+        rows = torch.from_numpy(rng.integers(0, len(self.luma), size))
+        luma = self.luma[rows].float()[:, None] / 255
+        luma = torch.where(torch.from_numpy(rng.random(size) < 0.5)[:, None, None, None], luma.flip(3), luma)
+        down, right = (int(v) for v in rng.integers(-8, 9, 2))
+        return luma.roll((down, right), (2, 3)), self.damage[rows]
+
+
+def portraits(folder: Path, split: str) -> list[Picture]:
+    """The free faces of a split that are truly sharp at 256 px.
+
+    Raises InputAccessError where the index is missing.
+    """
+    index = folder / "faces.csv"
+    if not index.is_file():
+        raise InputAccessError(str(index), "no such file", "give the folder of the shards with --data")
+    with index.open(newline="") as file:
+        rows = [r for r in csv.DictReader(file) if r["terms"] == "free" and r["split"] == split]
+    wanted = {f"{r['stem']}.jpg" for r in rows if float(r["scale"]) <= _REDUCED and r["tag"] != "bw"}
+    return [p for shard in sorted(folder.glob("faces256-free-*.tar")) for _, p in pictures(shard, wanted)]
+
+
+def filmed_clips(faces: list[Picture], count: int, rng: Generator) -> Clips:
+    """``count`` clips of the faces, each face as often as the others."""
+    order = np.concatenate([rng.permutation(len(faces)) for _ in range(-(-count // len(faces)))])[:count]
+    luma, damage = [], []
+    for face in order.tolist():
+        picture = photograph(faces[face], rng)
+        truth = torch.from_numpy(picture.copy()).permute(2, 0, 1).float() / 255
+        level = list(_SHARES)[rng.choice(len(_SHARES), p=list(_SHARES.values()))]
+        footage = filmed(truth, drawn(rng, level), rng, keep=_KEEP)
+        crops = luma_256(footage.damaged)
+        if rng.random() < 0.5:  # as from a restorer whose crops have 512 px
+            twice = F.interpolate(crops, scale_factor=2, mode="bilinear", align_corners=False)
+            crops = F.interpolate(twice, scale_factor=0.5, mode="bilinear", antialias=True, align_corners=False)
+        luma.append((crops[:, 0] * 255).round().byte())
+        damage += [[footage.resolution, footage.noise, footage.coding]] * _KEEP
+    return Clips(torch.cat(luma), torch.tensor(damage))
