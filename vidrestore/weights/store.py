@@ -78,11 +78,15 @@ def find(name: str) -> Weights:
 
 
 def weights_path(name: str) -> Path:
-    """The verified safetensors file of a name.
+    """The verified safetensors file of a name; a path that ends in .safetensors is a user's own file.
 
     Raises:
         ResourceError: it is not here, or is not the file that its manifest describes.
     """
+    if name.endswith(".safetensors"):
+        if not Path(name).is_file():
+            raise ResourceError(f"weights {name}", "no such file")
+        return Path(name)
     weights = find(name)
     if not weights.here:
         raise ResourceError(f"weights {name}", "not here", f"vidrestore weights fetch {name}")

@@ -28,7 +28,7 @@ class Plain(nn.Module):
         self.conv1, self.conv2 = nn.Conv2d(width, width, 3, 1, 1), nn.Conv2d(width, width, 3, 1, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.conv2(F.relu(self.conv1(x)))
+        return x + self.conv2(F.relu(self.conv1(x)))  # type: ignore[no-any-return]
 
 
 class Normed(nn.Module):
@@ -40,7 +40,7 @@ class Normed(nn.Module):
         self.conv1, self.conv2 = nn.Conv2d(width, width, 3, 1, 1), nn.Conv2d(width, width, 3, 1, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.conv2(F.silu(self.norm2(self.conv1(F.silu(self.norm1(x))))))
+        return x + self.conv2(F.silu(self.norm2(self.conv1(F.silu(self.norm1(x))))))  # type: ignore[no-any-return]
 
 
 class Encoder(nn.Module):
@@ -105,8 +105,8 @@ class LiteVQ(nn.Module):
     def join(self) -> None:
         """Zero the skips and the last layer: the output equals the input, the codes' path is untouched."""
         for layer in [*self.decoder.fuse, self.decoder.out]:
-            nn.init.zeros_(layer.weight)  # type: ignore[arg-type]
-            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
 
     def encode(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Pictures [n, 3, s, s] -> h of unit length, f32 [n, d, s/f, s/f], and the features for the skips."""

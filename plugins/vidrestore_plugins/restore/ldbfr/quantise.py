@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -89,23 +89,31 @@ class RunningMeans(nn.Module):
         return len(dead)
 
 
-def held(distances: Tensor, codes: Tensor, winners: Tensor, eta: float, kappa: float) -> tuple[Tensor, Tensor]:
-    """Codes of one frame that do not flip without cause, and its plain winners.
+class Held(NamedTuple):
+    """What one track remembers of a frame: i64 [P] each."""
+
+    codes: Tensor  # in use
+    winners: Tensor  # nearest
+    streak: Tensor  # frames in a row that the nearest one has been nearest
+
+
+def held(distances: Tensor, before: Held | None, eta: float, kappa: float, dwell: int) -> Held:
+    """Codes of the next frame that do not flip without cause; of a track's first frame the nearest ones.
+
+    A code is kept while its distance is within ``(1 + eta)`` of the nearest one's plus ``kappa`` of their median.
+    Beyond ``(1 + 2 eta)`` a clear change switches at once. In between, a new code must win ``dwell`` frames in
+    a row.
 
     Args:
         distances: f32 [P, K] of this frame.
-        codes: i64 [P] used in the frame before (i_{t-1}).
-        winners: i64 [P] nearest in the frame before (k*_{t-1}).
-        eta: a code is kept while its distance is within ``1 + eta`` of the nearest one's.
-        kappa: and this share of the median nearest distance.
-
-    A clear change (beyond ``1 + 2 eta``) switches at once; between the two bounds a new code must win twice in
-    a row.
     """
     best, nearest = distances.min(1)
-    kept = distances.gather(1, codes[:, None])[:, 0]
+    if before is None:
+        return Held(nearest, nearest, torch.ones_like(nearest))
+    streak = torch.where(nearest == before.winners, before.streak + 1, 1)
+    kept = distances.gather(1, before.codes[:, None])[:, 0]
     slack = kappa * best.median()
     stays = kept <= (1 + eta) * best + slack
     clear = kept > (1 + 2 * eta) * best + slack
-    switch = ~stays & (clear | (nearest == winners))
-    return torch.where(switch, nearest, codes), nearest
+    switch = ~stays & (clear | (streak >= dwell))
+    return Held(torch.where(switch, nearest, before.codes), nearest, streak)
