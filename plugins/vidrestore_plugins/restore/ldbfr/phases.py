@@ -15,11 +15,14 @@ from vidrestore_plugins.restore.ldbfr.quantise import RunningMeans
 
 if TYPE_CHECKING:
     from vidrestore.train.embedder import Embedder
+    from vidrestore_plugins.restore.ldbfr.f4 import PlainF4
     from vidrestore_plugins.restore.ldbfr.litevq import LiteVQ
+    from vidrestore_plugins.restore.ldbfr.model import LDBFR
 
     Losses = dict[str, Tensor]
 
 COMMITMENT, CODES, STEADY, IDENTITY, FEATURES = 0.25, 10.0, 0.3, 0.15, 0.05
+RESTORED, JITTER = 0.2, 0.05
 GATED = 0.15  # share of the pairs whose skips are partly shut: the codes must do more
 
 
@@ -80,6 +83,60 @@ class Restoration(nn.Module):
             total = total + IDENTITY * identity + FEATURES * features
             terms |= {"identity": identity, "features": features}
         return {"loss": total} | {name: value.detach() for name, value in terms.items()}
+
+
+class Latents(nn.Module):
+    """Phase 2a: the auto-encoder of the latents, on truths and now and then on what the first stage makes.
+
+    Some noise on the latents keeps near latents near in the picture; it is measured in their own spread, so that
+    growing does not escape it.
+    """
+
+    def __init__(self, net: PlainF4, stage1: LiteVQ) -> None:
+        super().__init__()
+        self.net = net
+        self._stage1 = [stage1]
+
+    def losses(self, batch: Batch) -> Losses:
+        x = batch.truth
+        with torch.no_grad():
+            restored = self._stage1[0](batch.damaged)[0].float()
+        x = torch.where(torch.rand(len(x), 1, 1, 1, device=x.device) < RESTORED, restored, x)
+        z = self.net.encode(x)
+        z = z + JITTER * z.detach().std() * torch.randn(z.shape).to(z)
+        rec = fidelity(self.net.decode(z), x, batch.weight)
+        return {"loss": rec, "rec": rec.detach()}
+
+    @torch.no_grad()
+    def standardise(self, truths: Tensor) -> None:
+        """Give the latents of these pictures mean 0 and variance 1 per channel."""
+        self.net.latent_mean.zero_()
+        self.net.latent_std.fill_(1)
+        z = self.net.encode(truths)
+        self.net.latent_mean.copy_(z.mean((0, 2, 3)))
+        self.net.latent_std.copy_(z.std((0, 2, 3)))
+
+
+class Diffusion(nn.Module):
+    """Phase 2b: the U-Net learns v of the truth's latent under noise, given the first stage's feature of the
+    damaged face. The first stage and the auto-encoder hold still."""
+
+    def __init__(self, model: LDBFR) -> None:
+        super().__init__()
+        self.net = model.unet
+        self._model = [model]
+
+    def losses(self, batch: Batch) -> Losses:
+        model = self._model[0]
+        with torch.no_grad():
+            h, _ = model.stage1.encode(batch.damaged)
+            g = model.stage1.look_up(model.stage1.book.nearest(h), h)
+            z0 = model.ae.encode(batch.truth)
+        t = torch.randint(model.schedule.size.T, (len(z0),)).to(z0.device)
+        eps = torch.randn(z0.shape).to(z0)
+        out = self.net(model.schedule.q_sample(z0, t, eps), t, self.net.prepare(g))
+        loss = (out.float() - model.schedule.target(z0, t, eps)).square().mean()
+        return {"loss": loss, "rec": loss.detach()}
 
 
 def likeness(embedder: Embedder, y: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:

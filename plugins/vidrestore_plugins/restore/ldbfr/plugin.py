@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from vidrestore.api import Context, FaceBatch
     from vidrestore_plugins.restore.ldbfr.model import LDBFR
-    from vidrestore_plugins.restore.ldbfr.schedule import Schedule
 
 FORGET = 5  # frames without a face after which its codes are chosen anew
 
@@ -125,6 +124,7 @@ class LDBFRRestorer:
 
         from vidrestore_plugins.restore.ldbfr.colour import recoloured
         from vidrestore_plugins.restore.ldbfr.sampler import sample, start
+        from vidrestore_plugins.restore.ldbfr.schedule import passes
 
         assert self._net is not None
         net, o = self._net, self.options
@@ -140,14 +140,6 @@ class LDBFRRestorer:
         )
         x0 = yield Latent("x0", x0)
         return recoloured(net.ae.decode(x0).float(), y1.float()).to(torch.float32)
-
-
-def passes(schedule: Schedule, count: int, t0: int) -> list[int]:
-    """``count`` steps from ``t0`` downwards, of the finest even grid that has no more of them."""
-    t0 = min(t0, schedule.size.T - 1)
-    most = schedule.size.T // 2
-    grids = (schedule.steps(whole, t0) for whole in range(most, 0, -1) if (schedule.size.T // whole) < t0)
-    return next((grid for grid in grids if len(grid) <= count), [t0])
 
 
 def _smoothed(walk: Generator[Tensor, Tensor, Tensor]) -> Generator[Latent, Tensor, Tensor]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from math import sqrt
 from typing import TYPE_CHECKING
 
+import torch
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 
 if TYPE_CHECKING:
@@ -26,7 +27,8 @@ class Schedule:
 
     def __init__(self, size: DiffusionSize) -> None:
         self.size = size
-        self._ddim = DDIMScheduler(size.T, size.beta_start, size.beta_end, "scaled_linear", steps_offset=1)
+        with torch.device("cpu"):  # real numbers, even where a model is built on "meta"
+            self._ddim = DDIMScheduler(size.T, size.beta_start, size.beta_end, "scaled_linear", steps_offset=1)
         self.betas: Tensor = self._ddim.betas  # f32 [T]
         self.abar: Tensor = self._ddim.alphas_cumprod  # f32 [T], product of 1 - beta up to t
 
@@ -83,3 +85,11 @@ class Schedule:
         """sqrt(abar_t) and sqrt(1 - abar_t), f32, to be broadcast over ``like``."""
         abar = self.abar.to(like.device)[t].reshape(-1, *([1] * (like.ndim - 1)))
         return abar.sqrt(), (1 - abar).sqrt()
+
+
+def passes(schedule: Schedule, count: int, t0: int) -> list[int]:
+    """``count`` steps from ``t0`` downwards, of the finest even grid that has no more of them."""
+    t0 = min(t0, schedule.size.T - 1)
+    most = schedule.size.T // 2
+    grids = (schedule.steps(whole, t0) for whole in range(most, 0, -1) if (schedule.size.T // whole) < t0)
+    return next((grid for grid in grids if len(grid) <= count), [t0])
