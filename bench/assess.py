@@ -30,7 +30,7 @@ from vidrestore.engine.job import read_settings, stages_of
 from vidrestore.engine.pipeline import restored
 from vidrestore.engine.record import Record
 from vidrestore.notes import Notes
-from vidrestore.train.coding import coded
+from vidrestore.media.recoding import coded
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -73,9 +73,10 @@ class Row:
         )
 
 
-def look(path: Path, name: str, frames: int, chain: str) -> Row | None:
+def look(path: Path, name: str, frames: int, assessor: str) -> Row | None:
     """None where no face was seen."""
-    config = resolve(chain=f"restore=none:size=512,{chain}", environment={}, settings={"device": "cpu", "threads": 1})
+    chain = f"assess={assessor},restore=none:size=512"
+    config = resolve(chain=chain, environment={}, settings={"device": "cpu", "threads": 1})
     stages = stages_of(config, Record(str(path), "-", config))
     listening = Listening(stages.restore.strength)  # type: ignore[arg-type]
     stages = replace(stages, restore=replace(stages.restore, strength=listening))
@@ -124,20 +125,20 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--media", type=Path, required=True, help="folder of the clips")
     parser.add_argument("--frames", type=int, default=48, help="of each clip")
-    parser.add_argument("--chain", default="assess=head", help="further steps")
+    parser.add_argument("--assess", default="head", help="plugin")
     arguments = parser.parse_args()
     print("| clip | faces | side | resolution | noise | coding | strength | untouched |\n" + "|---" * 8 + "|")
     missed = 0
     with tempfile.TemporaryDirectory() as folder:
         for path in sorted([*arguments.media.glob("clean_*"), *arguments.media.glob("low_*")]):
-            row = look(path, path.name, arguments.frames, arguments.chain)
+            row = look(path, path.name, arguments.frames, arguments.assess)
             print(row or f"| {path.name} | 0 |", flush=True)
             if row is None or path.name.startswith("low_"):
                 continue
             missed += row.side >= 256 and row.strength > CLEAN
             bad = Path(folder) / f"{path.stem}.mkv"
             damaged(path, arguments.frames, bad)
-            row = look(bad, f"{path.stem}, damaged", arguments.frames, arguments.chain)
+            row = look(bad, f"{path.stem}, damaged", arguments.frames, arguments.assess)
             print(row or f"| {path.stem}, damaged | 0 |", flush=True)
             missed += row is not None and row.strength < DAMAGED
     print(f"{missed} bars missed" if missed else "all bars passed")

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from kornia.enhance import jpeg_codec_differentiable
 from kornia.filters import gaussian_blur2d
 
-from vidrestore.train.coding import Codec, coded
+from vidrestore.media.recoding import Codec, coded
 
 if TYPE_CHECKING:
     from numpy.random import Generator

@@ -216,12 +216,12 @@ def restored(model: LDBFR, phase: Phase, x: Tensor) -> Tensor:
     import torch
 
     from vidrestore_plugins.restore.ldbfr.colour import recoloured
+    from vidrestore_plugins.restore.ldbfr.litevq import LiteVQ
     from vidrestore_plugins.restore.ldbfr.sampler import sample, start
     from vidrestore_plugins.restore.ldbfr.schedule import passes
 
-    if phase.name == "dictionary":
-        copied: Tensor = model.stage1.dictionary(x)[0]
-        return copied
+    if phase.name == "dictionary" and isinstance(model.stage1, LiteVQ):
+        return model.stage1.dictionary(x)[0]
     if phase.part == "ae":
         y: Tensor = model.ae.decode(model.ae.encode(x))
         return y

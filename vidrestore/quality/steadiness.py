@@ -1,0 +1,63 @@
+"""How steady a film is: what is left of a frame after the next one is brought to it along the motion."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    F32 = NDArray[np.float32]
+    U8 = NDArray[np.uint8]
+
+
+def flows(reference: U8) -> list[tuple[F32, NDArray[np.bool_]]]:
+    """For each pair of neighbouring frames of ``reference`` (RGB u8 [t, h, w, 3]) the flow f32 [h, w, 2] from the
+    first to the second, and where it may be trusted.
+
+    DIS, preset medium (T. Kroeger et al., ECCV 2016). Not trusted: occlusions, motion boundaries, and what leaves
+    the picture, by the rules of W.-S. Lai et al.: "Learning Blind Video Temporal Consistency", ECCV 2018.
+    """
+    grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in reference]
+    found = []
+    for first, second in zip(grey, grey[1:], strict=False):
+        dis: Any = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+        forward, back = dis.calc(first, second, None), dis.calc(second, first, None)
+        found.append((forward, _trusted(forward, back)))
+    return found
+
+
+def warping_error(frames: F32, motion: list[tuple[F32, NDArray[np.bool_]]]) -> float:
+    """E_warp of ``frames`` f32 [t, h, w, 3]: mean over pairs of the mean squared difference between a frame and the
+    next one warped to it, where the flow is trusted. Of a difference to the truth it is the flicker of the error.
+    """
+    errors = []
+    for t, (flow, mask) in enumerate(motion):
+        gap = (frames[t] - warped(frames[t + 1], flow)) ** 2
+        errors.append(float(gap.mean(2)[mask].mean()) if mask.any() else 0.0)
+    return float(np.mean(errors)) if errors else 0.0
+
+
+def warped(frame: F32, flow: F32) -> F32:
+    """``frame`` [h, w, c] read at p + flow(p), bilinear."""
+    height, width = flow.shape[:2]
+    x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
+    out: Any = cv2.remap(frame, x + flow[..., 0], y + flow[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(out, np.float32)
+
+
+def _trusted(forward: F32, back: F32) -> NDArray[np.bool_]:
+    height, width = forward.shape[:2]
+    returned = warped(back, forward)
+    size = (forward**2).sum(2)
+    occluded = ((returned + forward) ** 2).sum(2) > 0.01 * ((returned**2).sum(2) + size) + 0.5
+    across, down = np.zeros_like(forward), np.zeros_like(forward)
+    across[:, :-1], down[:-1] = forward[:, 1:] - forward[:, :-1], forward[1:] - forward[:-1]
+    boundary = (across**2).sum(2) + (down**2).sum(2) > 0.01 * size + 0.002
+    x, y = np.meshgrid(np.arange(width), np.arange(height))
+    tx, ty = x + forward[..., 0], y + forward[..., 1]
+    outside = (tx < 0) | (ty < 0) | (tx > width - 1) | (ty > height - 1)
+    return np.asarray(~(occluded | boundary | outside))
