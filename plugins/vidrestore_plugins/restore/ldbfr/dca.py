@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vidrestore_plugins.restore.ldbfr.attention import at_each, attend, on_grid, split, tokens
+
 ChannelScale = Literal["none", "cos"]
 
 
@@ -29,13 +31,12 @@ class DualCrossAttention(nn.Module):
 
     def forward(self, q: Tensor, h: Tensor) -> Tensor:
         """``q`` quantised, ``h`` degraded, both [n, C, h, w] -> g [n, C, h, w]."""
-        n, c, height, width = q.shape
-        q1 = q + (self._between_channels(h).to(q.dtype) @ q.flatten(2)).view_as(q)
-        split = (n, self.heads, c // self.heads, height * width)
-        query, key, value = (x.reshape(split).transpose(2, 3) for x in (self.q(h), self.k(q1), self.v(q1)))
-        out = F.scaled_dot_product_attention(query, key, value)
-        g: Tensor = q + self.proj_out(out.transpose(2, 3).reshape(q.shape))
-        return g
+        asked, t = tokens(h), tokens(q)
+        t1 = t + t @ self._between_channels(h).to(q.dtype).transpose(1, 2)
+        query, key, value = (
+            split(at_each(layer, x), self.heads) for layer, x in ((self.q, asked), (self.k, t1), (self.v, t1))
+        )
+        return q + on_grid(at_each(self.proj_out, attend(query, key, value)), q)
 
     def _between_channels(self, h: Tensor) -> Tensor:
         """M f32 [n, C, C]: sums over all positions without a scale overflow half precision."""

@@ -61,12 +61,14 @@ class LDBFRRestorer:
         if options.mode == "diffusion":
             self.latents += ("x0_mid", "x0") if options.steps > 1 else ("x0",)
         self._net: LDBFR | None = None
+        self._steps: list[int] = []  # times at which the diffusion network is called
 
     def open(self, device: torch.device) -> None:
         """Load the weights. Raises ResourceError where they cannot be had or lack what the mode needs."""
         import torch
 
         from vidrestore_plugins.restore.ldbfr.files import PARTS, load
+        from vidrestore_plugins.restore.ldbfr.schedule import passes
 
         o = self.options
         net, parts = load(weights_path(o.weights))
@@ -77,7 +79,7 @@ class LDBFRRestorer:
         for part in need:
             module = getattr(net, part).eval().requires_grad_(False)
             module.to(device, _dtype(o.precision, device)).to(memory_format=torch.channels_last)
-        self._net = net
+        self._net, self._steps = net, passes(net.schedule, o.steps, o.t0)
 
     def restore(self, faces: FaceBatch, ctx: Context) -> Generator[Latent, Tensor, Tensor]:
         import torch
@@ -124,11 +126,9 @@ class LDBFRRestorer:
 
         from vidrestore_plugins.restore.ldbfr.colour import recoloured
         from vidrestore_plugins.restore.ldbfr.sampler import sample, start
-        from vidrestore_plugins.restore.ldbfr.schedule import passes
 
         assert self._net is not None
-        net, o = self._net, self.options
-        steps = passes(net.schedule, o.steps, o.t0)
+        net, o, steps = self._net, self.options, self._steps
         z0 = net.ae.encode(y1)
         shape = tuple(z0.shape[1:])
         z = start(net.schedule, steps, ctx.noise("eps", shape), None if o.t0 == 999 else z0)
