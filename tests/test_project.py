@@ -19,13 +19,14 @@ ROOT = Path(__file__).parent.parent
 
 
 @pytest.mark.slow
-def test_the_wheel_holds_presets_weights_and_cards(tmp_path: Path) -> None:
+def test_the_wheel_holds_presets_weights_cards_and_the_demonstration(tmp_path: Path) -> None:
     build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "-w", str(tmp_path), str(ROOT)]
     subprocess.run(build, check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
     assert {f"vidrestore/configs/{name}.toml" for name in presets()} <= names
     assert {"vidrestore/py.typed", "vidrestore_plugins/py.typed", "vidrestore_plugins/weights/manifest.toml"} <= names
+    assert {"vidrestore/demo/portrait.jpg", "vidrestore/demo/README.md"} <= names
     tensors = {n for n in names if n.endswith(".safetensors")}
     assert tensors and {n.replace(".safetensors", ".md") for n in tensors} <= names
 

@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import Final
 
 COMMANDS: Final = {
+    "demo": "see it at work on a clip that comes with it",
     "plugins": "plugins, their options and where they come from",
     "config": "what a run would do, and where each value comes from",
     "weights": "list, fetch and verify weights",
