@@ -112,6 +112,7 @@ def _kind(annotation: Any) -> str:
 def _bounds(metadata: list[Any]) -> str:
     sign = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
     found = {s: getattr(m, s) for m in metadata for s in sign if getattr(m, s, None) is not None}
+    steps = "".join(f", a multiple of {text(m.multiple_of)}" for m in metadata if hasattr(m, "multiple_of"))
     if set(found) == {"ge", "le"}:
-        return f" from {text(found['ge'])} to {text(found['le'])}"
-    return "".join(f" {sign[s]} {text(value)}" for s, value in found.items())
+        return f" from {text(found['ge'])} to {text(found['le'])}{steps}"
+    return "".join(f" {sign[s]} {text(value)}" for s, value in found.items()) + steps

@@ -32,7 +32,7 @@ class LDBFROptions(BaseModel):
     )
     steps: int = Field(8, ge=1, le=200, description="passes of the diffusion network a face")
     t0: int = Field(
-        400, ge=1, le=999, description="noise level where diffusion begins: 999 from noise alone, lower keeps more"
+        400, ge=3, le=999, description="noise level where diffusion begins: 999 from noise alone, lower keeps more"
     )
     eta: float = Field(0.0, ge=0, le=1, description="new noise in each diffusion step; 0 = none")
     seed: int = Field(0, ge=0, description="of the noise; the run's seed unless given")
