@@ -116,14 +116,14 @@ def check_restorer(cls: Any, **options: Any) -> None:
     assert not {"crop", "output"} & set(restorer.latents), "'crop' and 'output' are the engine's own latents"
     batch = _batch(restorer.size, 3)
     before = batch.crops.clone()
-    whole = _run(restorer, batch)
+    whole = restored_faces(restorer, batch)
     assert torch.equal(batch.crops, before), "restore must not change the crops that it is given"
     assert whole.shape == batch.crops.shape, f"restore must return {list(batch.crops.shape)}"
     assert bool(torch.isfinite(whole).all()), "restore must return finite numbers"
     assert float(whole.min()) >= -1e-3 and float(whole.max()) <= 1 + 1e-3, "restore must return 0..1"
-    assert torch.equal(whole, _run(restorer, batch)), "restore must repeat: ask ctx.noise for random numbers"
+    assert torch.equal(whole, restored_faces(restorer, batch)), "restore must repeat: ask ctx.noise for random numbers"
     for i in range(3):
-        alone = _run(restorer, batch[np.array([i])])
+        alone = restored_faces(restorer, batch[np.array([i])])
         assert torch.allclose(alone[0], whole[i], atol=2e-3), "a face depends on the other faces of its batch"
 
 
@@ -223,8 +223,8 @@ def _columns(damage: Damage) -> NDArray[np.float32]:
     return np.stack([damage.resolution, damage.noise, damage.coding], 1)
 
 
-def _run(restorer: Any, batch: FaceBatch) -> Tensor:
-    """Drive a restorer without smoothing."""
+def restored_faces(restorer: Any, batch: FaceBatch) -> Tensor:
+    """What a restorer that is open makes of a batch, f32 [n, 3, S, S], without smoothing; checks what it yields."""
     keys = {int(t): TrackKey(0, 0, int(t)) for t in batch.tracks}
     steps = restorer.restore(batch, RunContext(batch, keys, Layer(Memory()), 0, _CPU))
     names: list[str] = []

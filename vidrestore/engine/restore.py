@@ -203,9 +203,7 @@ class Restoration:
             at = table[track, row]
             share = float(placed.weights[at]) * float(strengths[i])
             if share > 0 and bool(change[i].any()) and bool(alpha[i].any()):
-                weighted = alpha[i] * share
-                both = torch.cat([change[i] * weighted, weighted])
-                found.append(_patch(window.frames[row], row, track, placed.matrices[at], both))
+                found.append(_patch(window.frames[row], row, track, placed.matrices[at], change[i], alpha[i] * share))
         return [p for p in found if p is not None]
 
 
@@ -225,14 +223,20 @@ def _crop(frame: Frame, matrix: NDArray[np.float64], size: int) -> Tensor:
     return warp(rgb, _from_region(to_crop, region), (size, size), "reflection")
 
 
-def _patch(frame: Frame, row: int, track: int, matrix: NDArray[np.float64], both: Tensor) -> Patch | None:
-    size = both.shape[-1]
+def _patch(
+    frame: Frame, row: int, track: int, matrix: NDArray[np.float64], change: Tensor, alpha: Tensor
+) -> Patch | None:
+    """A crop's change [3, S, S] at the source's size, where its alpha [1, S, S] lets it show."""
+    size = alpha.shape[-1]
     to_crop = stored_to_crop(frame, matrix, size)
     layout = frame.layout
-    region = region_around(layout, *covered(to_crop, _shown(both[3]), layout.height, layout.width))
+    region = region_around(layout, *covered(to_crop, _shown(alpha[0]), layout.height, layout.width))
     if region.empty:
         return None
-    out = warp(both, inverse(_from_region(to_crop, region)), region.size, "zeros").float().cpu()
+    back = inverse(_from_region(to_crop, region))
+    shown = warp(alpha, back, region.size, "zeros")  # linear: stays within 0..1, and 0 where it was 0
+    larger = warp(change, back, region.size, "zeros", "bicubic")  # linear would soften what the network sharpened
+    out = torch.cat([larger * shown, shown]).float().cpu()
     return Patch(row, track, region.x0, region.y0, out[:3], out[3])
 
 

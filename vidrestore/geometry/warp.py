@@ -20,8 +20,14 @@ if TYPE_CHECKING:
 Box = tuple[float, float, float, float]  # x0 y0 x1 y1
 
 
-def warp(image: Tensor, matrix: Affine, size: tuple[int, int], padding: Literal["reflection", "zeros"]) -> Tensor:
-    """``image`` [c, h, w] as seen through ``matrix`` (image px -> result px): f32 [c, *size], bilinear.
+def warp(
+    image: Tensor,
+    matrix: Affine,
+    size: tuple[int, int],
+    padding: Literal["reflection", "zeros"],
+    mode: Literal["bilinear", "bicubic"] = "bilinear",
+) -> Tensor:
+    """``image`` [c, h, w] as seen through ``matrix`` (image px -> result px): f32 [c, *size].
 
     Pixel centres on integers. Where the result is smaller, the image is area-averaged by the whole factor
     first, so that nothing aliases; ``reflection`` mirrors at the image's border, ``zeros`` is empty outside.
@@ -33,7 +39,7 @@ def warp(image: Tensor, matrix: Affine, size: tuple[int, int], padding: Literal[
         up = np.array([[k, 0, (k - 1) / 2], [0, k, (k - 1) / 2], [0, 0, 1.0]])
         matrix = (np.vstack([matrix, [0, 0, 1]]) @ up)[:2]
     m = torch.as_tensor(matrix, dtype=torch.float32, device=image.device)[None]
-    seen: Tensor = warp_affine(image[None], m, size, padding_mode=padding, align_corners=True)[0]
+    seen: Tensor = warp_affine(image[None], m, size, mode=mode, padding_mode=padding, align_corners=True)[0]
     return seen
 
 

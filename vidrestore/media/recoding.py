@@ -6,6 +6,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Literal
 
 import av
+import cv2
 import numpy as np
 
 if TYPE_CHECKING:
@@ -17,6 +18,21 @@ Codec = Literal["libx264", "mpeg4", "mpeg2video"]
 
 _LAMBDA = 118  # FF_QP2LAMBDA: global_quality of one quantiser step
 _DECODERS = {"libx264": "h264"}
+
+
+def _matrices() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """R'G'B' 0..255 <-> Y'CbCr of 8 bits, limited range, BT.601, each [3, 4]."""
+    kr, kb = 0.299, 0.114
+    luma = np.array([kr, 1 - kr - kb, kb])
+    cb, cr = (np.array([0, 0, 1]) - luma) / (2 * (1 - kb)), (np.array([1, 0, 0]) - luma) / (2 * (1 - kr))
+    linear = np.stack([luma * 219, cb * 224, cr * 224]) / 255
+    offset = np.array([16.0, 128.0, 128.0])
+    back = np.linalg.inv(linear)
+    there, again = np.column_stack([linear, offset]), np.column_stack([back, -back @ offset])
+    return there.astype(np.float32), again.astype(np.float32)
+
+
+_TO_YUV, _TO_RGB = _matrices()
 
 
 def coded(frames: Frames, codec: Codec, quality: int, preset: str = "medium") -> Frames:
@@ -46,10 +62,33 @@ def coded(frames: Frames, codec: Codec, quality: int, preset: str = "medium") ->
     out += decoder.decode(None)
     if len(out) != count:
         raise ValueError(f"{codec} gave {len(out)} of {count} frames back")
-    return np.stack([picture.to_ndarray(format="rgb24") for picture in out])
+    return np.stack([rgb(picture.to_ndarray()) for picture in out])
 
 
 def _picture(frame: Frames, pts: int) -> Any:
-    picture: Any = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24").reformat(format="yuv420p")
+    picture: Any = av.VideoFrame.from_ndarray(yuv420(frame), format="yuv420p")
     picture.pts, picture.time_base = pts, Fraction(1, 25)
     return picture
+
+
+def yuv420(frame: Frames) -> NDArray[np.uint8]:
+    """RGB [h, w, 3] -> BT.601 limited 4:2:0, the planes below one another as PyAV wants them [1.5 h, w].
+
+    Rounded to the nearest, chroma as means of four: libswscale's quick conversion darkens by a level each way.
+    """
+    height, width = frame.shape[:2]
+    yuv = cv2.transform(frame.astype(np.float32), _TO_YUV)
+    small = cv2.resize(yuv[:, :, 1:], (width // 2, height // 2), interpolation=cv2.INTER_AREA)
+    planes = [yuv[:, :, :1].reshape(-1), small[:, :, 0].reshape(-1), small[:, :, 1].reshape(-1)]
+    return np.asarray(np.rint(np.concatenate(planes)), np.uint8).reshape(-1, width)
+
+
+def rgb(planes: NDArray[np.uint8]) -> Frames:
+    """The way back: chroma interpolated linearly."""
+    width = planes.shape[1]
+    height = planes.shape[0] * 2 // 3
+    flat = planes.reshape(-1)
+    y, chroma = flat[: height * width], flat[height * width :].reshape(2, height // 2, width // 2)
+    wide = [cv2.resize(c, (width, height), interpolation=cv2.INTER_LINEAR) for c in chroma.astype(np.float32)]
+    yuv = np.stack([y.reshape(height, width).astype(np.float32), *wide], axis=2)
+    return np.asarray(np.rint(np.clip(cv2.transform(yuv, _TO_RGB), 0, 255)), np.uint8)

@@ -113,7 +113,7 @@ def _lerp(span: Range, u: float) -> float:
 
 
 def _reduced(frame: Frames, draw: Draw) -> F32:
-    x = frame.astype(np.float32) / 255
+    x: F32 = frame.astype(np.float32) / np.float32(255)
     if max(draw.blur) > 0:
         x = np.asarray(cv2.filter2D(x, -1, _kernel(draw), borderType=cv2.BORDER_REFLECT_101), np.float32)
     height, width = frame.shape[:2]
@@ -131,7 +131,8 @@ def _kernel(draw: Draw) -> F32:
 
 
 def _noisy(x: F32, sigma: float, rng: np.random.Generator) -> Frames:
-    return _eight_bit(x + rng.standard_normal(x.shape).astype(np.float32) * np.float32(sigma / 255))
+    field = rng.standard_normal(x.shape).astype(np.float32)
+    return _eight_bit(x + field * np.float32(sigma / 255))
 
 
 def _jpeg(frame: Frames, quality: int) -> Frames:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -23,8 +24,9 @@ def flows(reference: U8) -> list[tuple[F32, NDArray[np.bool_]]]:
     """
     grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in reference]
     found = []
-    for first, second in zip(grey, grey[1:], strict=False):
-        dis: Any = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    opencv: Any = cv2  # its stubs lack DIS
+    for first, second in pairwise(grey):
+        dis = opencv.DISOpticalFlow_create(opencv.DISOPTICAL_FLOW_PRESET_MEDIUM)
         forward, back = dis.calc(first, second, None), dis.calc(second, first, None)
         found.append((forward, _trusted(forward, back)))
     return found

@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
     from vidrestore.api import FaceBatch
 
-# The face in the FFHQ crop of 512 px, forehead to below the chin: centre and half axes, px
-_CENTRE: Final = (256.0, 282.0)
-_AXES: Final = (176.0, 224.0)
+# The head in the FFHQ crop of 512 px, hair to below the chin: centre and half axes, px
+_CENTRE: Final = (256.0, 262.0)
+_AXES: Final = (212.0, 250.0)
 _POWER: Final = 2.5  # between an ellipse (2) and a rectangle
-_LOW: Final = 16  # cells a side: what is coarser counts as colour, not as detail
+_LOW: Final = 4  # cells a side: what is coarser is colour; blocks and ringing, which must go, are finer
 
 
 class FeatherOptions(BaseModel):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -60,9 +60,8 @@ class Restoration(nn.Module):
     def __init__(self, net: LiteVQ, embedder: Embedder | None = None) -> None:
         super().__init__()
         self.net = net
-        teacher: Any = copy.deepcopy(net).eval().requires_grad_(False)
-        self._teacher = [teacher]  # in a list: not part of what is trained, averaged and saved
-        self._embedder = [embedder]
+        self.teacher = copy.deepcopy(net).requires_grad_(False)  # a part of the state: a resumed run has the same
+        self._embedder = [embedder]  # in a list: it comes from its own file
 
     def losses(self, batch: Batch) -> Losses:
         truth, n = batch.truth, len(batch.truth)
@@ -70,8 +69,8 @@ class Restoration(nn.Module):
         gate = torch.where(pairs < GATED, pairs / GATED, 1.0).view(n, 1, 1, 1).to(truth)
         y, h, _ = self.net(batch.damaged, gate)
         with torch.no_grad():
-            book = self._teacher[0].book
-            wanted = book.look_up(book.nearest(self._teacher[0].encode(truth[::2])[0]), *h.shape[-2:])
+            book = self.teacher.book
+            wanted = book.look_up(book.nearest(self.teacher.encode(truth[::2])[0]), *h.shape[-2:])
         codes = (h - wanted.repeat_interleave(2, 0)).square().mean()
         rec = fidelity(y, truth, batch.weight)
         steady = (y[::2] - y[1::2]).float().abs().mean()

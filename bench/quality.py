@@ -1,0 +1,312 @@
+"""How well faces are restored: held-out faces and clean clips, damaged at known levels, against the truth.
+
+    python bench/quality.py --data DIR --media DIR --embedder mobilefacenet_112.safetensors [--sheet sheet.png]
+
+Prints, for the input and each restorer, PSNR, identity (cosine of the embedder against the truth), agreeing detail
+and, for clips, 1000 x E_warp of the error (its flicker). All numbers are taken in the aligned face of 256 px.
+Clips go through `vidrestore` itself with lossless coding, whole frames in and out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+
+from vidrestore.config import resolve
+from vidrestore.engine.strength import strength
+from vidrestore.errors import ResourceError
+from vidrestore.geometry.template import fit_similarity, template
+from vidrestore.geometry.warp import warp
+from vidrestore.media.colour import Region, read_rgb
+from vidrestore.media.reader import PyAVDecoder
+from vidrestore.media.recoding import coded, rgb, yuv420
+from vidrestore.notes import Notes
+from vidrestore.quality.levels import EYES, LEVELS, Draw, applied, damaged, generator
+from vidrestore.quality.measures import agreeing_detail, psnr
+from vidrestore.quality.steadiness import flows, warping_error
+from vidrestore.testing import restored_faces
+from vidrestore.train.embedder import Embedder, load_embedder, on_template
+from vidrestore.train.portraits import as_tensor, load_portraits
+from vidrestore.train.sheet import sheet, write_png
+from vidrestore.types import FaceBatch
+
+Frames = NDArray[np.uint8]  # RGB [t, h, w, 3]
+SIDE, COUNT, RATE = 256, 48, 25
+CLIPS = (
+    "clean_talk_mpeg4_512.mp4",
+    "clean_greenscreen_512.mp4",
+    "clean_turn_720p.mp4",
+    "clean_dolly_720p.mp4",
+    "clean_phone_720x1280.mp4",
+    "clean_glasses_talk_524.mp4",
+)
+FFMPEG = "nlmeans=s=2:p=5:r=9,unsharp=7:7:0.8"  # what an editor without us would type
+# a mark of its own: blurred 1.2 px, reduced threefold, noise 6, then enlarged and coded by x264 at crf 30
+MARK = Draw((1.2, 1.2), 0.0, 3.0, cv2.INTER_AREA, 6.0, 0, "libx264", 4)
+MARK_CRF = 30
+
+
+@dataclass(frozen=True)
+class Scores:
+    psnr: float
+    identity: float
+    detail: float
+    flicker: float | None = None
+
+    def __str__(self) -> str:
+        flicker = "" if self.flicker is None else f"  {self.flicker:8.3f}"
+        return f"{self.psnr:6.2f} dB  {self.identity:.4f}  {self.detail:.3f}{flicker}"
+
+
+class Judge:
+    """Compares faces f32 [n, 3, 256, 256] in 0..1 with their truths."""
+
+    def __init__(self, embedder: Embedder) -> None:
+        self.embedder = embedder
+
+    @torch.inference_mode()
+    def __call__(self, faces: torch.Tensor, truth: torch.Tensor, motion: Any = None) -> Scores:
+        a, b = (self.embedder(on_template(x))[0] for x in (faces, truth))
+        flicker = None
+        if motion is not None:
+            error = (faces - truth).permute(0, 2, 3, 1).numpy()
+            flicker = 1000 * warping_error(error, motion)
+        return Scores(
+            float(psnr(faces, truth).mean()),
+            float((a * b).sum(1).mean()),
+            float(agreeing_detail(faces, truth).mean()),
+            flicker,
+        )
+
+
+@dataclass(frozen=True)
+class Restorer:
+    """A restore step on faces that are no film, followed by the strength that their damage asks for."""
+
+    name: str
+    plugin: Any
+    assessor: Any
+
+    @torch.inference_mode()
+    def __call__(self, faces: torch.Tensor) -> torch.Tensor:
+        side = self.plugin.size
+        crops = (
+            torch.nn.functional.interpolate(faces, (side, side), mode="bicubic").clamp(0, 1) if side != SIDE else faces
+        )
+        out = torch.cat([self._one(crop[None]) for crop in crops])
+        if side != SIDE:
+            out = F.interpolate(out, (SIDE, SIDE), mode="area")
+        damage = self.assessor.assess(faces)
+        share = strength(np.stack([np.log2(damage.resolution), damage.noise, damage.coding], 1).astype(np.float64))
+        return faces + torch.from_numpy(share)[:, None, None, None] * (out - faces)
+
+    def _one(self, crop: torch.Tensor) -> torch.Tensor:
+        zero = np.zeros(1, np.int64)
+        batch = FaceBatch(crop, zero, zero, np.zeros(1), torch.ones(1, 32, 32), np.ones(1, np.float32))
+        return restored_faces(self.plugin, batch)
+
+
+def opened(step: str) -> Restorer | None:
+    """None, said, where its weights are not here."""
+    config = resolve(chain=step)
+    plugin, assessor = config.step("restore").make(), config.step("assess").make()
+    try:
+        for one in (plugin, assessor):
+            one.open(torch.device("cpu"))
+    except ResourceError as error:
+        print(f"  {step}: left out, {error}", flush=True)
+        return None
+    return Restorer(step, plugin, assessor)
+
+
+def faces(arguments: argparse.Namespace, judge: Judge, steps: list[str]) -> None:
+    """Held-out faces, each damaged as a film of one frame."""
+    held = load_portraits(arguments.data, "val", arguments.terms)
+    truth = torch.stack([as_tensor(image) for image in held.images])
+    restorers = [r for r in map(opened, steps) if r]
+    rows: list[torch.Tensor] = []
+    for level in arguments.levels:
+        seen = [damaged(x[None], level, f"face{i}", EYES * SIDE / 512)[0] for i, x in enumerate(held.images)]
+        given = torch.stack([as_tensor(x) for x in seen])
+        print(f"{len(truth)} {arguments.terms} faces, {level}\n  {'input':40s} {judge(given, truth)}", flush=True)
+        outs = []
+        for restorer in restorers:
+            outs.append(restorer(given))
+            print(f"  {restorer.name:40s} {judge(outs[-1], truth)}", flush=True)
+        if level == "medium" or len(arguments.levels) == 1:
+            rows = [given, *outs, truth]
+    if arguments.sheet and rows:
+        step = max(1, len(truth) // 24)
+        picked = torch.cat([x[::step][:24] for x in rows])
+        tiles = (picked * 255).round().byte().permute(0, 2, 3, 1).numpy()
+        write_png(arguments.sheet, sheet(list(tiles), len(rows[0][::step][:24])))
+
+
+@dataclass(frozen=True)
+class Clip:
+    """The first frames of a clean clip, and where its main face is."""
+
+    name: str
+    frames: Frames
+    matrices: NDArray[np.float64]  # [t, 2, 3] onto the template of 256 px
+    eyes: float  # median px between the eyes
+
+    def aligned(self, frames: Frames) -> torch.Tensor:
+        """f32 [t, 3, 256, 256] in 0..1."""
+        pictures = [as_tensor(frame) for frame in frames]
+        pairs = zip(pictures, self.matrices, strict=True)
+        return torch.stack([warp(x, m, (SIDE, SIDE), "reflection") for x, m in pairs]).clamp(0, 1)
+
+
+def clean_clip(path: Path) -> Clip:
+    frames = read(path, COUNT)
+    detector = resolve().step("detect").make()
+    detector.open(torch.device("cpu"))
+    points = []
+    for frame in frames:
+        scale = min(1.0, detector.side / max(frame.shape[:2]))
+        size = (round(frame.shape[1] * scale), round(frame.shape[0] * scale))
+        small = np.asarray(cv2.resize(frame, size, interpolation=cv2.INTER_AREA))
+        found = detector.detect(torch.from_numpy(small)[None])[0]
+        if not len(found):
+            raise SystemExit(f"{path.name}: no face in a frame; leave it out with --clips")
+        area = np.prod(found.boxes[:, 2:] - found.boxes[:, :2], axis=1)
+        points.append(found.landmarks[area.argmax()] / scale)
+    track = np.stack(points)
+    smooth = _steadied(track)
+    eyes = float(np.median(np.linalg.norm(smooth[:, 1] - smooth[:, 0], axis=1)))
+    return Clip(path.name, frames, fit_similarity(smooth, template(SIDE)), eyes)
+
+
+def _steadied(track: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Landmarks [t, 5, 2] averaged over time with a Gaussian of 2 frames, so that the crop does not shake."""
+    out: Any = cv2.sepFilter2D(track.reshape(len(track), 10), -1, np.ones(1), cv2.getGaussianKernel(13, 2.0))
+    return np.asarray(out, np.float32).reshape(track.shape)
+
+
+def read(path: Path, count: int = 0) -> Frames:
+    """The first frames, with vidrestore's own colour: libswscale's quick one is a level too dark."""
+    found = []
+    with PyAVDecoder(PyAVDecoder.Options()).open(str(path), Notes()) as film:
+        for frame in film.frames():
+            whole = Region(0, 0, frame.layout.width, frame.layout.height)
+            picture = (read_rgb(frame, whole).clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
+            found.append(picture)
+            if len(found) == count:
+                break
+    return np.stack(found)
+
+
+def write(frames: Frames, path: Path) -> None:
+    """4:2:0, as a damaged film would be, without further loss."""
+    with av.open(str(path), "w") as out:
+        stream: Any = out.add_stream("ffv1", rate=RATE)
+        stream.height, stream.width = frames.shape[1:3]
+        stream.pix_fmt = "yuv420p"
+        stream.codec_context.colorspace, stream.codec_context.color_range = 6, 1  # BT.601, limited
+        for frame in frames:
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(yuv420(frame), format="yuv420p")))
+        out.mux(stream.encode(None))
+
+
+def through_vidrestore(source: Path, target: Path, step: str, encoder: tuple[str, ...] = ("-c:v", "ffv1")) -> Frames:
+    command = [sys.executable, "-m", "vidrestore", str(source), "-o", str(target), "-y", "-vf", step, *encoder]
+    subprocess.run(command, check=True, capture_output=True)
+    return read(target)
+
+
+def through_ffmpeg(source: Path) -> Frames:
+    """libavfilter's own denoising and sharpening."""
+    with av.open(str(source)) as film:
+        stream = film.streams.video[0]
+        graph = av.filter.Graph()
+        nodes = [graph.add_buffer(template=stream)]
+        for text in FFMPEG.split(","):
+            name, _, options = text.partition("=")
+            nodes.append(graph.add(name, options))
+        nodes.append(graph.add("buffersink"))
+        graph.link_nodes(*nodes).configure()
+        found = []
+        for frame in [*film.decode(stream), None]:
+            graph.push(frame)
+            while True:
+                try:
+                    found.append(rgb(graph.pull().to_ndarray()))
+                except (av.BlockingIOError, av.EOFError):
+                    break
+    return np.stack(found)
+
+
+def clips(arguments: argparse.Namespace, judge: Judge, steps: list[str], folder: Path) -> None:
+    for name in arguments.clips:
+        clip = clean_clip(arguments.media / name)
+        truth = clip.aligned(clip.frames)
+        motion = flows((truth * 255).round().byte().permute(0, 2, 3, 1).numpy())
+        films = {level: damaged(clip.frames, level, name, clip.eyes) for level in arguments.levels}
+        if "talk" in name:
+            noisy = applied(clip.frames, MARK, lambda t: generator("mark", "talk", 1000 + t))
+            films["mark"] = coded(noisy, "libx264", MARK_CRF)
+        for level, frames in films.items():
+            path = folder / "damaged.mkv"
+            write(frames, path)
+            print(f"{name}, {clip.eyes:.0f} px between the eyes, {level}", flush=True)
+            results = {"input": read(path)}
+            results |= {step: through_vidrestore(path, folder / "out.mkv", step) for step in steps}
+            results["ffmpeg " + FFMPEG] = through_ffmpeg(path)
+            for what, film in results.items():
+                print(f"  {what:48s} {judge(clip.aligned(film), truth, motion)}", flush=True)
+        untouched(arguments.media / name, clip, judge, steps[0], folder)
+
+
+def untouched(source: Path, clip: Clip, judge: Judge, step: str, folder: Path) -> None:
+    """What comes back of a clip that is not damaged: whole frames, and who is in it."""
+    film = through_vidrestore(source, folder / "same.mkv", step, ("-c:v", "libx264", "-crf", "4", "-to", "2"))
+    frames = film[: len(clip.frames)]
+    error = np.mean((frames.astype(np.float64) - clip.frames) ** 2)
+    same = judge(clip.aligned(frames), clip.aligned(clip.frames))
+    whole = 10 * np.log10(255**2 / max(error, 1e-9))
+    print(
+        f"  undamaged, crf 4: whole frames {whole:.2f} dB, face {same.psnr:.2f} dB, identity {same.identity:.4f}",
+        flush=True,
+    )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, help="folder of faces: held-out ones are measured")
+    parser.add_argument("--media", type=Path, help="folder of clips")
+    parser.add_argument("--embedder", type=Path, required=True, help="MobileFaceNet's safetensors")
+    parser.add_argument("--weights", default="", help="LD-BFR's weights file instead of the bundled one")
+    parser.add_argument("--terms", default="free", help="which held-out faces: free or research")
+    parser.add_argument("--levels", nargs="+", default=list(LEVELS), choices=list(LEVELS))
+    parser.add_argument("--clips", nargs="+", default=list(CLIPS), help="names of clean clips in the folder")
+    parser.add_argument("--steps", nargs="+", default=["restore=ldbfr", "restore=classic"], help="restore steps")
+    parser.add_argument("--sheet", type=Path, help="PNG of 24 faces: input, each restorer, truth in rows")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    judge = Judge(load_embedder(arguments.embedder))
+    steps = [
+        s.replace("=ldbfr", f"=ldbfr:weights={arguments.weights}") if arguments.weights else s for s in arguments.steps
+    ]
+    if arguments.data:
+        faces(arguments, judge, steps)
+    if arguments.media:
+        with tempfile.TemporaryDirectory() as folder:
+            clips(arguments, judge, steps, Path(folder))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
