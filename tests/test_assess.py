@@ -13,7 +13,7 @@ import torch
 
 from vidrestore.errors import InputAccessError, UsageError
 from vidrestore_plugins.assess.head.clips import Clips, filmed_clips, portraits
-from vidrestore_plugins.assess.head.network import Head, bands, decoded, encoded, luma_256, pooled
+from vidrestore_plugins.assess.head.network import RINGS, Head, decoded, encoded, luma_256, spectra
 from vidrestore_plugins.assess.head.recipe import losses, main
 
 if TYPE_CHECKING:
@@ -53,19 +53,20 @@ def test_the_scales_read_back_and_stay_within_bounds() -> None:
     assert wild[0].tolist() == [1.0, 0.0, 0.0] and bool(torch.isfinite(wild).all())
 
 
-def test_the_bands_are_blind_to_brightness_but_not_to_detail() -> None:
+def test_spectra_are_blind_to_brightness_and_scale_with_contrast() -> None:
     luma = luma_256(torch.from_numpy(picture(0)).permute(2, 0, 1)[None].float() / 255)
-    brighter = bands(luma * 1.0 + 0.1)
-    assert torch.allclose(brighter[:, :2], bands(luma)[:, :2], atol=1e-4)
-    noisy = luma + 0.02 * torch.randn(luma.shape, generator=torch.Generator().manual_seed(0))
-    assert float(bands(noisy)[:, 0].abs().mean()) > 1.5 * float(bands(luma)[:, 0].abs().mean())
+    power = spectra(luma)
+    assert power.shape == (1, RINGS * 7)
+    assert torch.allclose(spectra(luma + 0.1), power, rtol=1e-3, atol=1e-9)
+    assert torch.allclose(spectra(3 * luma), 9 * power, rtol=1e-3, atol=1e-9)
 
 
-def test_soft_bounds_lie_about_the_mean() -> None:
-    maps = torch.rand(2, 5, 30, 20, generator=torch.Generator().manual_seed(0))
-    mean, low, high = pooled(maps).split(5, 1)
-    assert bool((low < mean).all()) and bool((mean < high).all())
-    assert bool((low > maps.amin((2, 3))).all()) and bool((high < maps.amax((2, 3))).all())
+def test_a_wave_shows_in_its_ring_and_white_noise_in_all() -> None:
+    wave = 0.5 + 0.1 * torch.sin(2 * torch.pi * 9 * torch.arange(256) / 32).expand(1, 1, 256, 256)
+    mean = spectra(wave)[0, -RINGS:]
+    assert int(mean.argmax()) + 1 == 9 and float(mean[13:].max()) < 1e-3 * float(mean.max())
+    noise = 0.5 + 0.02 * torch.randn(1, 1, 256, 256, generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(spectra(noise)[0, -RINGS:].sqrt(), torch.tensor(0.02), rtol=0.15)
 
 
 @pytest.mark.parametrize("side", [128, 256, 512])
@@ -88,13 +89,21 @@ def test_clips_come_from_free_sharp_faces_of_their_split(tmp_path: Path) -> None
 def test_clips_know_their_damage(tmp_path: Path) -> None:
     faces = [picture(i) for i in range(3)]
     made = filmed_clips(faces, 8, np.random.default_rng(0))
-    assert made.luma.shape == (16, 256, 256) and made.damage.shape == (16, 3)
+    assert made.power.shape == (16, RINGS * 7) and made.damage.shape == (16, 3)
     assert float(made.damage[:, 0].min()) >= 1 and float(made.damage[:, 1:].min()) >= 0
     again = filmed_clips(faces, 8, np.random.default_rng(0))
     assert torch.equal(made.damage[:, 0], again.damage[:, 0]), "every draw comes from the generator"
-    detail = bands(made.luma[:, None].float() / 255)[:, 0].abs().mean((1, 2))
+    detail = made.power[:, RINGS * 5 + 12]  # of the sharpest patches
     sharp, coarse = made.damage[:, 0] < 1.5, made.damage[:, 0] > 3
     assert float(detail[sharp].mean()) > float(detail[coarse].mean())
+
+
+def test_contrast_scales_noise_and_coding_but_not_resolution() -> None:
+    data = Clips(torch.ones(1, RINGS * 7), torch.tensor([[2.0, 0.01, 0.02]]))
+    power, damage = data.batch(np.random.default_rng(0), 16)
+    assert (damage[:, 0] == 2).all() and torch.allclose(damage[:, 2], 2 * damage[:, 1])
+    spread = power[:, 0].sqrt()
+    assert torch.allclose(spread, damage[:, 1] / 0.01, rtol=1e-3) and float(spread.max() / spread.min()) > 1.5
 
 
 def test_the_recipe_learns_resumes_and_exports_half_floats(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -120,15 +129,32 @@ def test_training_lowers_the_loss() -> None:
     rng = np.random.default_rng(0)
     flat = np.clip(128 + rng.normal(0, 0.5, (8, 256, 256)), 0, 255)
     rough = np.clip(128 + rng.normal(0, 12, (8, 256, 256)), 0, 255)
-    luma = torch.from_numpy(np.concatenate([flat, rough]).astype(np.uint8))
+    luma = torch.from_numpy(np.concatenate([flat, rough])).float()[:, None] / 255
     damage = torch.tensor([[1.0, 0.5 / 255, 0]] * 8 + [[1.0, 12 / 255, 0]] * 8)
     torch.manual_seed(0)
-    net, data = Head(), Clips(luma, damage)
+    net, data = Head(), Clips(spectra(luma), damage)
+    net.scale_to(data.power)
     optimiser = torch.optim.Adam(net.parameters(), 3e-3)
-    for _ in range(40):
+    for _ in range(150):
         optimiser.zero_grad()
         losses(net, data.batch(rng, 8))["loss"].backward()
         optimiser.step()
     with torch.inference_mode():
-        found = 255 * decoded(net(luma[:, None].float() / 255))[:, 1]
+        found = 255 * decoded(net(luma))[:, 1]
     assert float(found[:8].max()) < 2 and float(found[8:].min()) > 6
+
+
+def test_the_bundled_head_tells_sound_from_damaged() -> None:
+    from vidrestore_plugins.assess.head.plugin import HeadAssessor, HeadOptions
+
+    head = HeadAssessor(HeadOptions())
+    sharp = torch.from_numpy(picture(5, 512)).permute(2, 0, 1)[None].float() / 255
+    with pytest.raises(ValueError, match="before open"):
+        head.assess(sharp)
+    head.open(torch.device("cpu"))
+    small = torch.nn.functional.interpolate(sharp, size=(80, 80), mode="bilinear", antialias=True)
+    enlarged = torch.nn.functional.interpolate(small, size=(512, 512), mode="bicubic").clamp(0, 1)
+    grain = 0.03 * torch.randn(sharp.shape, generator=torch.Generator().manual_seed(0))
+    said = head.assess(torch.cat([sharp, enlarged, (sharp + grain).clamp(0, 1)]))
+    assert said.resolution[0] < 1.5 and said.resolution[1] > 2.2
+    assert said.noise[0] < 1.5 / 255 and said.noise[2] > 3 * said.noise[0]

@@ -6,6 +6,7 @@ import csv
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -14,7 +15,7 @@ from vidrestore.errors import InputAccessError
 from vidrestore.train.damage import photograph
 from vidrestore.train.footage import drawn, filmed
 from vidrestore.train.shards import pictures
-from vidrestore_plugins.assess.head.network import luma_256
+from vidrestore_plugins.assess.head.network import luma_256, spectra
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,18 +34,18 @@ _SHARES: Final[dict[Level, float]] = {"clean": 0.25, "mild": 0.3, "medium": 0.25
 
 @dataclass(frozen=True, eq=False)
 class Clips:
-    """Crops of damaged faces."""
+    """Crops of damaged faces, as far as the head sees them."""
 
-    luma: Tensor  # u8 [n, 256, 256]
+    power: Tensor  # f32 [n, 140], from ``spectra``
     damage: Tensor  # f32 [n, 3]: resolution, noise, coding
 
     def batch(self, rng: Generator, size: int) -> tuple[Tensor, Tensor]:
-        """luma f32 [size, 1, 256, 256], half of them mirrored and each a little moved, and their damage [size, 3]."""
-        rows = torch.from_numpy(rng.integers(0, len(self.luma), size))
-        luma = self.luma[rows].float()[:, None] / 255
-        luma = torch.where(torch.from_numpy(rng.random(size) < 0.5)[:, None, None, None], luma.flip(3), luma)
-        down, right = (int(v) for v in rng.integers(-8, 9, 2))
-        return luma.roll((down, right), (2, 3)), self.damage[rows]
+        """Power [size, 140] and damage [size, 3], each crop at another contrast, which scales noise and coding error
+        with the rest and leaves resolution."""
+        rows = torch.from_numpy(rng.integers(0, len(self.power), size))
+        gain = torch.from_numpy(np.exp(rng.uniform(-0.7, 0.5, size))).float()
+        scaled = torch.stack([torch.ones(size), gain, gain], 1)
+        return self.power[rows] * gain[:, None] ** 2, self.damage[rows] * scaled
 
 
 def portraits(folder: Path, split: str) -> list[Picture]:
@@ -61,12 +62,20 @@ def portraits(folder: Path, split: str) -> list[Picture]:
     return [p for shard in sorted(folder.glob("faces256-free-*.tar")) for _, p in pictures(shard, wanted)]
 
 
+def sharpened(image: Picture, sigma: float, amount: float) -> Picture:
+    """Unsharp mask, as cameras do it: strong detail in itself is no sign of a fine grid."""
+    out: Picture = cv2.addWeighted(image, 1 + amount, cv2.GaussianBlur(image, (0, 0), sigma), -amount, 0)
+    return out
+
+
 def filmed_clips(faces: list[Picture], count: int, rng: Generator) -> Clips:
     """``count`` clips of the faces, each face as often as the others."""
     order = np.concatenate([rng.permutation(len(faces)) for _ in range(-(-count // len(faces)))])[:count]
-    luma, damage = [], []
+    power, damage = [], []
     for face in order.tolist():
         picture = photograph(faces[face], rng)
+        if rng.random() < 0.4:
+            picture = sharpened(picture, float(rng.uniform(0.6, 1.5)), float(rng.uniform(0.3, 1.5)))
         truth = torch.from_numpy(picture.copy()).permute(2, 0, 1).float() / 255
         level = list(_SHARES)[rng.choice(len(_SHARES), p=list(_SHARES.values()))]
         footage = filmed(truth, drawn(rng, level), rng, keep=_KEEP)
@@ -74,6 +83,6 @@ def filmed_clips(faces: list[Picture], count: int, rng: Generator) -> Clips:
         if rng.random() < 0.5:  # as from a restorer whose crops have 512 px
             twice = F.interpolate(crops, scale_factor=2, mode="bilinear", align_corners=False)
             crops = F.interpolate(twice, scale_factor=0.5, mode="bilinear", antialias=True, align_corners=False)
-        luma.append((crops[:, 0] * 255).round().byte())
+        power.append(spectra(crops))
         damage += [[footage.resolution, footage.noise, footage.coding]] * _KEEP
-    return Clips(torch.cat(luma), torch.tensor(damage))
+    return Clips(torch.cat(power), torch.tensor(damage))

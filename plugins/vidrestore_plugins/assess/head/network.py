@@ -1,8 +1,9 @@
-"""The network of assess=head: how coarse, how noisy, how badly coded a face is, from its fine structure alone.
+"""The network of assess=head: how coarse, how noisy, how badly coded a face is, from the spectra of its patches.
 
-It sees no face, only texture: bands of detail of the luma in the middle of the crop, at a grid of 256 px. Noise
-is what is left where the picture is quiet, lost resolution shows in its sharpest edges, coding in both; so each
-map of features is pooled three ways: its mean, and soft bounds from below and from above over all places.
+The luma of the crop's middle, at a grid of 256 px, is cut into overlapping patches. What a patch holds at each
+frequency says where detail ends, which is resolution, and what is left where nothing should be, which is noise
+and coding. Quiet patches show noise, patches with edges show resolution: so each frequency is described by
+quantiles over all patches. Three small layers read the three measures from that; they see no face, only texture.
 """
 
 from __future__ import annotations
@@ -18,9 +19,12 @@ if TYPE_CHECKING:
 
 SIDE: Final = 256  # px of the grid on which damage is counted
 ROWS, COLUMNS = slice(40, 232), slice(40, 216)  # of it: the face in the FFHQ template, forehead to chin
+PATCH, STEP = 32, 16  # px
+RINGS: Final = 20  # of frequency: 1 to 20 and more cycles a patch
+QUANTILES: Final = (0.05, 0.2, 0.4, 0.6, 0.8, 0.95)  # over patches; their mean comes last
+WIDTH: Final = 96
 _LUMA: Final = (0.299, 0.587, 0.114)  # BT.601
-_GAIN: Final = 64.0  # makes a step of 8 bits a quarter
-_BEND: Final = 4.0  # detail, so amplified, never goes beyond it: edges must not drown noise
+_FLOOR: Final = (0.3 / 255) ** 2  # power of rounding to 8 bits: nothing below it is told apart
 # What the outputs are the base 2 logarithm of, in steps of 8 bits: an error of a step in 20 matters less than in 2
 _NOISE_FLOOR, _CODING_FLOOR = 0.5, 1.0
 
@@ -28,23 +32,31 @@ _NOISE_FLOOR, _CODING_FLOOR = 0.5, 1.0
 class Head(nn.Module):
     """luma f32 [n, 1, 256, 256] -> f32 [n, 3]: logarithms, as ``encoded`` makes and ``decoded`` reads them."""
 
-    def __init__(self, widths: tuple[int, int, int, int] = (24, 32, 48, 48)) -> None:
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self) -> None:
         super().__init__()
-        one, two, three, four = widths
-        self.stem = nn.Conv2d(3, one, 5, 2)
-        self.fine = nn.Conv2d(one, two, 3, 2)
-        self.middle = nn.Conv2d(two, three, 3)
-        self.coarse = nn.Conv2d(three, four, 3, 2)
-        self.mix = nn.Linear(3 * (two + three + four), 48)
-        self.out = nn.Linear(48, 3)
+        inputs = RINGS * (len(QUANTILES) + 1)
+        self.register_buffer("mean", torch.zeros(inputs))
+        self.register_buffer("deviation", torch.ones(inputs))
+        self.layers = nn.Sequential(
+            nn.Linear(inputs, WIDTH), nn.SiLU(), nn.Linear(WIDTH, WIDTH), nn.SiLU(), nn.Linear(WIDTH, 3)
+        )
 
     def forward(self, luma: Tensor) -> Tensor:
-        fine = F.relu(self.fine(F.relu(self.stem(bands(luma)))))
-        middle = F.relu(self.middle(fine))
-        coarse = F.relu(self.coarse(middle))
-        seen = torch.cat([pooled(fine), pooled(middle), pooled(coarse)], 1)
-        out: Tensor = self.out(F.relu(self.mix(seen)))
+        return self.read(spectra(luma))
+
+    def read(self, power: Tensor) -> Tensor:
+        """What ``spectra`` gives -> f32 [n, 3]."""
+        out: Tensor = self.layers((levels(power) - self.mean) / self.deviation)
         return out
+
+    def scale_to(self, power: Tensor) -> None:
+        """Take the inputs' mean and deviation from what is learnt from."""
+        level = levels(power)
+        self.mean.copy_(level.mean(0))
+        self.deviation.copy_(level.std(0).clamp(min=1e-3))
 
 
 def luma_256(crops: Tensor) -> Tensor:
@@ -56,21 +68,34 @@ def luma_256(crops: Tensor) -> Tensor:
     return F.interpolate(luma, (SIDE, SIDE), mode="bilinear", antialias=True, align_corners=False)
 
 
-def bands(luma: Tensor) -> Tensor:
-    """The face's finest detail, the next coarser, and how bright it is there: f32 [n, 3, 192, 176]."""
-    y = luma[:, :, ROWS, COLUMNS]
-    soft = F.avg_pool2d(y, 3, 1, 1, count_include_pad=False)
-    softer = F.avg_pool2d(soft, 5, 1, 2, count_include_pad=False)
-    detail = _GAIN * torch.cat([y - soft, soft - softer], 1)
-    return torch.cat([detail / (1 + detail.abs() / _BEND), softer - 0.5], 1)
+def spectra(luma: Tensor) -> Tensor:
+    """f32 [n, 1, 256, 256] -> power f32 [n, 140]: for each quantile over patches, and their mean, every ring of
+    frequency. A picture of twice the contrast has four times the power."""
+    patches = luma[:, 0, ROWS, COLUMNS].unfold(1, PATCH, STEP).unfold(2, PATCH, STEP).flatten(1, 2)
+    patches = (patches - patches.mean((2, 3), keepdim=True)) * _window().to(luma)
+    power = torch.fft.rfft2(patches, norm="ortho").abs().square().flatten(2) @ _rings().to(luma)
+    at = [round(q * (power.shape[1] - 1)) for q in QUANTILES]
+    return torch.cat([power.sort(1).values[:, at].flatten(1), power.mean(1)], 1)
 
 
-def pooled(maps: Tensor) -> Tensor:
-    """[n, c, h, w] -> [n, 3 c]: mean, soft minimum and soft maximum over all places."""
-    flat = maps.flatten(2)
-    places = torch.tensor(float(flat.shape[-1])).log()
-    low, high = places - torch.logsumexp(-flat, 2), torch.logsumexp(flat, 2) - places
-    return torch.cat([flat.mean(2), low, high], 1)
+def levels(power: Tensor) -> Tensor:
+    """Power on a logarithmic scale, in octaves of amplitude above that of rounding."""
+    return (1 + power / _FLOOR).log2() / 2
+
+
+def _window() -> Tensor:
+    """Hann's, of unit power: [32, 32]."""
+    one = torch.hann_window(PATCH, periodic=False)
+    window = one[:, None] * one[None]
+    return window / window.square().mean().sqrt()
+
+
+def _rings() -> Tensor:
+    """Means over rings of a real transform's frequencies: [32 * 17, rings]; the last takes the corners too."""
+    v, u = torch.fft.fftfreq(PATCH)[:, None], torch.fft.rfftfreq(PATCH)[None]
+    ring = (PATCH * (v**2 + u**2).sqrt()).round().long().clamp(max=RINGS)
+    member = F.one_hot(ring.flatten(), RINGS + 1)[:, 1:].float()
+    return member / member.sum(0)
 
 
 def encoded(damage: Tensor) -> Tensor:

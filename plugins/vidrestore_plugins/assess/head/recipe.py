@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,15 +14,15 @@ if TYPE_CHECKING:
     from vidrestore.train.loop import Run
     from vidrestore_plugins.assess.head.clips import Clips
 
-BATCH = 32
-LOOK_EVERY = 250  # steps
+BATCH = 256
+LOOK_EVERY = 1000  # steps
 
 
 @click.command("assess", help=__doc__)
 @click.option("--data", type=click.Path(path_type=Path), required=True, help="Folder of the shards and their index.")
 @click.option("--minutes", type=float, default=0.0, help="Time to train for, once the clips are there.")
 @click.option("--steps", type=int, default=0, help="Steps to train for; with --minutes, what ends first.")
-@click.option("--clips", type=int, default=5000, show_default=True, help="Clips to film; a tenth more are held out.")
+@click.option("--clips", type=int, default=8000, show_default=True, help="Clips to film; a tenth more are held out.")
 @click.option("--rate", type=float, default=2e-3, show_default=True, help="Peak of the learning rate.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("assess_head.safetensors"), help="Weights.")
 @click.option("--work", type=click.Path(path_type=Path), default=Path("assess.work"), help="Clips, checkpoint, log.")
@@ -52,10 +52,12 @@ def command(
     cv2.setNumThreads(threads)
     torch.manual_seed(seed)  # the initial weights
     work.mkdir(parents=True, exist_ok=True)
-    run = Run(Head(), seed)
+    trained = filmed_once(data, "train", clips, work, seed)
+    net = Head()
+    net.scale_to(trained.power)
+    run = Run(net, seed)
     if resume:
         run.load(resume)
-    trained = filmed_once(data, "train", clips, work, seed)
     watch = Watch(filmed_once(data, "val", -(-clips // 10), work, seed), out)
     log = Log(work / "log.csv", 100)
     fit(run, budget, lambda rng: trained.batch(rng, BATCH), losses, log=log, checkpoint=work / "run.pt", watch=watch)
@@ -78,18 +80,18 @@ def filmed_once(data: Path, split: str, count: int, work: Path, seed: int) -> Cl
     if not kept.is_file():
         click.echo(f"filming {count} clips ({split})")
         made = filmed_clips(portraits(data, split), count, np.random.default_rng([seed, split == "val"]))
-        save_file({"luma": made.luma, "damage": made.damage}, kept)
+        save_file({"power": made.power, "damage": made.damage}, kept)
     return Clips(**load_file(kept))
 
 
-def losses(net: nn.Module, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
+def losses(net: Any, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
     """Huber loss on the three logarithms, in which the same ratio costs the same."""
     import torch.nn.functional as F
 
     from vidrestore_plugins.assess.head.network import encoded
 
-    luma, damage = batch
-    each = F.smooth_l1_loss(net(luma), encoded(damage), beta=0.3, reduction="none").mean(0)
+    power, damage = batch
+    each = F.smooth_l1_loss(net.read(power), encoded(damage), beta=0.3, reduction="none").mean(0)
     return {"loss": each.sum(), "resolution": each[0], "noise": each[1], "coding": each[2]}
 
 
@@ -121,10 +123,10 @@ class Watch:
 
         from vidrestore_plugins.assess.head.network import decoded
 
-        export(run.average, self.out)
+        average: Any = run.average
+        export(average, self.out)
         with torch.inference_mode():
-            parts = torch.split(self.held_out.luma[:, None], 64)
-            found = torch.cat([decoded(run.average(part.float() / 255)) for part in parts])
+            found = decoded(average.read(self.held_out.power))
         true = self.held_out.damage
         error = torch.cat([(found[:, :1] / true[:, :1]).log2(), 255 * (found - true)[:, 1:]], 1).abs()
         middle, most = error.quantile(torch.tensor([0.5, 0.9]), 0)
