@@ -48,7 +48,8 @@ def coded(frames: Frames, codec: Codec, quality: int, preset: str = "medium") ->
     encoder.width, encoder.height, encoder.pix_fmt = width, height, "yuv420p"
     encoder.framerate, encoder.time_base, encoder.thread_count = Fraction(25), Fraction(1, 25), 1
     if codec == "libx264":
-        encoder.options = {"crf": str(quality), "preset": preset}
+        # x264's macroblock tree reads beyond narrow pictures: with it two runs may differ
+        encoder.options = {"crf": str(quality), "preset": preset, "x264-params": "mbtree=0"}
     else:
         encoder.qmin = encoder.qmax = quality
         encoder.flags |= av.codec.context.Flags.qscale
