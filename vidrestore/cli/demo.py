@@ -26,8 +26,6 @@ def command(folder: Path, overwrite: bool, debug: bool) -> None:
     for target in (damaged, restored, compared):
         if target.exists() and not overwrite:
             raise OutputError(str(target), "exists", "use -y to replace it, or -o DIR")
-    import numpy as np
-
     from vidrestore.cli.progress import teller
     from vidrestore.config import resolve
     from vidrestore.demo import clip
@@ -39,10 +37,8 @@ def command(folder: Path, overwrite: bool, debug: bool) -> None:
     notes = Notes(lambda line: say(f"warning: {line}"))
     with teller("auto", str(damaged)) as tell:
         run(Job(str(damaged), str(restored), resolve(), overwrite=overwrite), notes, tell)
-    pair = np.concatenate([read_frames(damaged), read_frames(restored)], 2)
+    pair = clip.compared(read_frames(damaged), read_frames(restored))
     write_film(compared, pair, clip.RATE, clip.tone(), clip.SOUND_RATE, overwrite=overwrite)
     click.echo(f"{damaged}: a portrait of NASA's, soft and noisy, coded as on an old video disc")
     click.echo(f"{restored}: its face restored, its sound as it was; {restored.name}.json tells what was done")
-    click.echo(
-        f"{compared}: damaged at the left, restored at the right: look at eyes, mouth and skin"
-    )
+    click.echo(f"{compared}: damaged at the left, restored at the right, twice as large: look at eyes and skin")

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 RATE, COUNT = 25, 70  # frames a second; frames
 WIDTH, HEIGHT = 480, 360
+CLOSE = (slice(None), slice(0, 300), slice(134, 406))  # where the head is all the time
 SOUND_RATE = 48_000
 # a video disc of the nineties; the eyes are some 75 px apart, 0.6 of what the levels' lengths are given for
 DAMAGE = Draw((2.0, 2.0), 0.0, 2.8, cv2.INTER_AREA, 9.0, 0, "mpeg4", 5)
@@ -32,6 +33,13 @@ def moving() -> Frames:
 
 def damaged() -> Frames:
     return applied(moving(), DAMAGE, lambda t: generator("medium", "demo", 1000 + t))
+
+
+def compared(left: Frames, right: Frames) -> Frames:
+    """The heads of both side by side, twice as large."""
+    pair = np.concatenate([left[CLOSE], right[CLOSE]], 2)
+    height, width = (2 * side for side in pair.shape[1:3])
+    return np.stack([np.asarray(cv2.resize(f, (width, height), interpolation=cv2.INTER_CUBIC), np.uint8) for f in pair])
 
 
 def tone() -> NDArray[np.float32]:

@@ -11,6 +11,7 @@ import numpy as np
 from vidrestore.errors import OutputError
 from vidrestore.media.faults import AV_ERRORS, reason, write_error
 from vidrestore.media.publish import PartFile
+from vidrestore.media.recoding import rgb, yuv420
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -52,12 +53,16 @@ def write_film(
 
 
 def read_frames(path: Path) -> Frames:
-    """All pictures of a short film. Raises OutputError (5) where it is none: it was written a moment ago."""
+    """All pictures of a short film that `write_film` could have written.
+
+    Raises OutputError (5) where it is none: it was written a moment ago.
+    """
     try:
         with av.open(str(path)) as film:
-            return np.stack([frame.to_ndarray(format="rgb24") for frame in film.decode(video=0)])
+            planes: list[Any] = [frame.to_ndarray(format="yuv420p") for frame in film.decode(video=0)]
     except AV_ERRORS as error:
         raise OutputError(str(path), f"cannot be read back: {reason(error)}") from error
+    return np.stack([rgb(p) for p in planes])
 
 
 def _video(out: Any, frames: Frames, rate: int) -> Any:
@@ -70,7 +75,6 @@ def _video(out: Any, frames: Frames, rate: int) -> Any:
 
 
 def _picture(frame: Frames, index: int, rate: int) -> Any:
-    picture: Any = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
-    picture = picture.reformat(format="yuv420p", dst_colorspace="ITU601", dst_color_range="MPEG")
+    picture: Any = av.VideoFrame.from_ndarray(yuv420(frame), format="yuv420p")
     picture.pts, picture.time_base = index, Fraction(1, rate)
     return picture
