@@ -1,4 +1,4 @@
-"""Memory, descriptors and threads do not grow with the film: python bench/memory.py [--face CLIP]
+"""Memory, descriptors and threads do not grow with the film: python bench/memory.py [--face CLIP --rate 3]
 
 Restores one minute and ten minutes of the same 1920x1080 film (the ten are the one, repeated by stream copy) with the
 ultrafast encoder and samples the process tree twice a second from /proc. Pass: peak memory, summed over all processes,
@@ -61,10 +61,10 @@ def watched(command: list[str]) -> Samples:
     return samples
 
 
-def make(folder: Path, face: str | None) -> tuple[Path, Path]:
+def make(folder: Path, face: str | None, rate: int) -> tuple[Path, Path]:
     short, long, names = folder / "1min.mp4", folder / "10min.mp4", folder / "list.txt"
-    source = ["-stream_loop", "-1", "-i", face] if face else ["-f", "lavfi", "-i", "testsrc2=s=1920x1080:r=25"]
-    scale = ["-vf", "scale=1920:1080:force_original_aspect_ratio=decrease,pad=1920:1080:-1:-1,fps=25"]
+    source = ["-stream_loop", "-1", "-i", face] if face else ["-f", "lavfi", "-i", f"testsrc2=s=1920x1080:r={rate}"]
+    scale = ["-vf", f"scale=1920:1080:force_original_aspect_ratio=decrease,pad=1920:1080:-1:-1,fps={rate}"]
     coded = ["-c:v", "libx264", "-preset", "ultrafast", "-crf", "26", "-pix_fmt", "yuv420p"]
     subprocess.run([ffmpeg(), "-v", "error", *source, "-t", "60", *scale, *coded, "-an", str(short)], check=True)
     names.write_text("".join(f"file '{short}'\n" for _ in range(10)))
@@ -77,10 +77,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--face", help="a clip with faces to loop instead of a test pattern")
     parser.add_argument("--chain", default="restore=classic")
+    parser.add_argument("--rate", type=int, default=25, help="frames a second of the films; fewer end sooner")
     args = parser.parse_args()
     found = {}
     with tempfile.TemporaryDirectory() as folder:
-        for film in make(Path(folder), args.face):
+        for film in make(Path(folder), args.face, args.rate):
             out = ["-o", str(film.with_suffix(".out.mp4")), "-vf", args.chain, "-preset", "ultrafast"]
             found[film.stem] = watched([sys.executable, "-m", "vidrestore", str(film), *out])
     for name, s in found.items():
