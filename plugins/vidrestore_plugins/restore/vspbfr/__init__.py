@@ -1,0 +1,1 @@
+"""restore=vspbfr: a face's style code, made healthy by diffusion, prompts the network that restores it."""
