@@ -1,8 +1,16 @@
-"""``vidrestore weights``: list, fetch and verify weights."""
+"""``vidrestore weights``: list, fetch, import and verify weights."""
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
 import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from vidrestore.weights.store import Source
 
 
 @click.group()
@@ -16,7 +24,8 @@ def show() -> None:
     from vidrestore.weights.store import catalogue
 
     for name, weights in sorted(catalogue().items()):
-        where = "bundled" if weights.file else "fetched" if weights.here else "to be fetched"
+        absent = "to be fetched" if weights.sources else "to be imported"
+        where = "bundled" if weights.file else "here" if weights.here else absent
         missing = "" if weights.here or not weights.file else " (missing)"
         click.echo(f"{name:24} {where}{missing}: {weights.description}\n{'':24} {weights.licence}")
 
@@ -29,15 +38,32 @@ def fetch(names: tuple[str, ...], again: bool) -> None:
     from vidrestore.weights import store
 
     for name in names:
-        weights = store.find(name)
-        with click.progressbar(length=weights.size or 1, label=name) as bar:
-
-            def tell(done: int, total: int | None, bar: object = bar) -> None:
-                bar.length = total or done  # type: ignore[attr-defined]
-                bar.update(done - bar.pos)  # type: ignore[attr-defined]
-
-            path = store.fetch(weights, tell, again=again)
+        path = store.fetch(store.find(name), _bar, again=again)
         click.echo(f"{name}: {path}")
+
+
+@command.command(name="import")
+@click.argument("name")
+@click.argument("paths", nargs=-1, required=True, metavar="[PART=]PATH...")
+def take(name: str, paths: tuple[str, ...]) -> None:
+    """Convert published checkpoints that are on disk: files, or a folder of them.
+
+    Each is known by its name without the ending, or by what is put before it: PART=FILE.
+    """
+    from vidrestore.weights import store
+
+    click.echo(f"{name}: {store.take(store.find(name), paths)}")
+
+
+@contextmanager
+def _bar(source: Source) -> Iterator[Callable[[int, int | None], None]]:
+    with click.progressbar(length=source.size or 1, label=source.part) as bar:
+
+        def tell(done: int, total: int | None) -> None:
+            bar.length = total or done
+            bar.update(done - bar.pos)
+
+        yield tell
 
 
 @command.command()
