@@ -26,7 +26,7 @@ from vidrestore_plugins.detect.retinaface.priors import (
     encode_landmarks,
     priors,
 )
-from vidrestore_plugins.detect.retinaface.search import fine_count, grid, outputs, search
+from vidrestore_plugins.detect.retinaface.search import WITNESSES, fine_count, grid, outputs, search
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -111,11 +111,20 @@ def test_agreeing_priors_vote_by_score() -> None:
     codes = torch.zeros(1, 3, 4)
     codes[0, 1, 0] = 1.0  # the second prior sees the same face 4 px to the right
     logits = torch.tensor([[(0.0, 4.0), (0.0, 3.0), (0.0, 2.0)]])
-    faces = search((codes, logits, torch.zeros(1, 3, 10)), prior, 0.6, 0.4)
+    faces = search((codes, logits, torch.zeros(1, 3, 10)), prior, 0.2, 0.4)
     scores = logits[0, :, 1].sigmoid().tolist()
-    assert faces[:, 1].tolist() == pytest.approx([scores[0], scores[2]], abs=1e-6)
+    believed = [(scores[0] + scores[1]) / WITNESSES, scores[2] / WITNESSES]
+    assert faces[:, 1].tolist() == pytest.approx(believed, abs=1e-6)
     assert faces[0, 2].item() == pytest.approx(30 + 4 * scores[1] / (scores[0] + scores[1]), abs=1e-4)
     assert faces[1, 2].item() == pytest.approx(180)
+
+
+def test_a_lone_confident_prior_is_not_believed() -> None:
+    prior = torch.tensor([(50.0, 50, 40), (52, 50, 40), (50, 52, 40), (200, 50, 40)])
+    logits = torch.tensor([[(0.0, 3.0), (0.0, 2.5), (0.0, 2.5), (0.0, 6.0)]])
+    faces = search((torch.zeros(1, 4, 4), logits, torch.zeros(1, 4, 10)), prior, 0.6, 0.4)
+    assert len(faces) == 1
+    assert faces[0, 2] < 60
 
 
 def test_fusing_batch_norm_changes_nothing() -> None:

@@ -21,7 +21,7 @@ class RetinaFaceOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     threshold: float = Field(
-        0.85, ge=0.05, le=0.99, description="score from which a face counts; lower finds more, wrong ones too"
+        0.86, ge=0.05, le=0.99, description="score from which a face counts; lower finds more, wrong ones too"
     )
     every: int = Field(
         2, ge=1, le=16, description="frames from one detection to the next; tracks are interpolated between"

@@ -18,8 +18,9 @@ from vidrestore_plugins.detect.retinaface.priors import SIDES, STEPS, decode_box
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-DOUBT = 0.5  # share of the threshold from which a prior takes part in the vote
+DOUBT = 0.15  # score from which a prior takes part in the vote
 AGREE = 0.6  # IoU from which a prior votes on the face that suppressed it
+WITNESSES = 3  # priors whose mean score is a face's: a lone confident one is mostly wrong
 
 
 def outputs(net: nn.Module, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -53,21 +54,25 @@ def search(found: tuple[Tensor, Tensor, Tensor], prior: Tensor, threshold: float
     """
     codes, logits, points = found
     scores = (logits[..., 1] - logits[..., 0]).sigmoid()  # softmax over two
-    picture, cell = (scores >= DOUBT * threshold).nonzero(as_tuple=True)
+    picture, cell = (scores >= min(DOUBT, threshold)).nonzero(as_tuple=True)
     score, prior = scores[picture, cell], prior[cell]
     boxes = decode_boxes(codes[picture, cell], prior)
     landmarks = decode_landmarks(points[picture, cell].view(-1, 5, 2), prior)
     # In f64 the shift by which batched_nms keeps pictures apart changes no overlap.
     kept = batched_nms(boxes.double(), score.double(), picture, nms)
-    kept = kept[score[kept] >= threshold]
-    shapes = voted(torch.cat((boxes, landmarks.flatten(1)), dim=1), score, picture, kept)
-    return torch.cat((picture[kept, None].to(shapes.dtype), score[kept, None], shapes), dim=1)
+    kept = kept[score[kept] >= threshold]  # the mean of several cannot be higher
+    believed, shapes = voted(torch.cat((boxes, landmarks.flatten(1)), dim=1), score, picture, kept)
+    faces = torch.cat((picture[kept, None].to(shapes.dtype), believed[:, None], shapes), dim=1)
+    faces = faces[believed >= threshold]
+    return faces[faces[:, 1].argsort(descending=True, stable=True)]
 
 
-def voted(shapes: Tensor, score: Tensor, picture: Tensor, kept: Tensor) -> Tensor:
-    """``[k, 14]``: boxes and landmarks of the kept rows, each the mean of all ``[n, 14]`` rows of its picture
-    that overlap it by AGREE or more, weighted by score."""
+def voted(shapes: Tensor, score: Tensor, picture: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
+    """Scores ``[k]``, each the mean of the WITNESSES best rows of its picture that overlap a kept row by AGREE or
+    more (a missing one counts 0), and ``[k, 14]``: boxes and landmarks, the mean of all these rows weighted by score.
+    """
     agree = box_iou(shapes[kept, :4], shapes[:, :4]) >= AGREE  # [k, n]
     agree &= picture[kept, None] == picture[None]
     weight: Tensor = agree * score
-    return (weight @ shapes) / weight.sum(dim=1, keepdim=True)
+    believed = weight.topk(min(WITNESSES, weight.shape[1]), dim=1).values.sum(dim=1) / WITNESSES
+    return believed, (weight @ shapes) / weight.sum(dim=1, keepdim=True).clamp(min=1e-6)
