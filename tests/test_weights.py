@@ -243,6 +243,7 @@ def test_a_pickle_that_would_run_code_is_refused(server: str, tmp_path: Path, ca
     published(tmp_path, data={"a": Bomb()})
     with pytest.raises(ResourceError, match="holds no plain tensors"):
         store.fetch(entry(f"{server}/net.pth"))
+    assert run(["weights", "import", "retinaface_resnet50", str(tmp_path / "www" / "net.pth")]) == 7
     assert "ran" not in capsys.readouterr().out
 
 

@@ -107,15 +107,16 @@ def deviation(found: list[float], golden: list[float]) -> float:
     return max(abs(a - b) for a, b in zip(found, golden, strict=True)) / golden[2]
 
 
-def watch(net: nn.Module, prefix: str, seen: dict[str, Tensor]) -> None:
-    """Puts down what every named part of the network gives, the last time it is called."""
+def watch(net: nn.Module, prefix: str, seen: dict[str, list[float]]) -> None:
+    """Puts down records of what the network's layers give, and their lists' members."""
     for name, module in net.named_modules():
-        module.register_forward_hook(put(seen, f"{prefix}.{name}"))
+        if name.count(".") < 2:
+            module.register_forward_hook(put(seen, f"{prefix}.{name}"))
 
 
-def put(seen: dict[str, Tensor], name: str) -> Callable[..., None]:
+def put(seen: dict[str, list[float]], name: str) -> Callable[..., None]:
     def hook(_module: nn.Module, _given: Any, out: Any) -> None:
         if isinstance(out, Tensor):
-            seen[name] = out
+            seen[name] = record(out)
 
     return hook

@@ -107,9 +107,9 @@ def random(net: VSPBFR) -> Given:
     return Given(normal("noise/x_T", 1, 18, 512), normal("noise/z", 1, 1, 512), bank, restoration)
 
 
-def watched(net: VSPBFR) -> dict[str, Tensor]:
-    """What the networks' parts give from now on, under the records' names."""
-    seen: dict[str, Tensor] = {}
+def watched(net: VSPBFR) -> dict[str, list[float]]:
+    """Records of what the networks' parts give from now on, under the golden names."""
+    seen: dict[str, list[float]] = {}
     for part, prefix in ((net.encoder, "encoder"), (net.bank, "decoder"), (net.restoration, "g_ema")):
         watch(part, prefix, seen)
     net.diffuser.register_forward_pre_hook(lambda _, given: put_step(seen, "xt", given[2], given[0]))
@@ -117,22 +117,22 @@ def watched(net: VSPBFR) -> dict[str, Tensor]:
     return seen
 
 
-def put_step(seen: dict[str, Tensor], what: str, t: Tensor, value: Tensor) -> None:
-    seen[f"att_mapper.{what}_step{int(t)}"] = value
+def put_step(seen: dict[str, list[float]], what: str, t: Tensor, value: Tensor) -> None:
+    seen[f"att_mapper.{what}_step{int(t)}"] = record(value)
 
 
-def compared(seen: dict[str, Tensor], chain: str, tolerance: float) -> None:
+def compared(seen: dict[str, list[float]], chain: str, tolerance: float) -> None:
     for name, golden in GOLDEN[chain].items():
         limit = 1e-4 if name.startswith("encoder.") or name == "w_hat" else tolerance
-        assert deviation(record(seen[name]), golden) < limit, name
+        assert deviation(seen[name], golden) < limit, name
 
 
 @pytest.mark.slow
 def test_the_networks_in_full_size_each_for_itself(net: VSPBFR) -> None:
     seen, given = watched(net), random(net)
     with torch.inference_mode():
-        seen["diffuser.out"] = net.diffuser.sample(given.start, normal("input/cond", 1, 18, 512))
-        seen["restored"] = net.restore(picture(256), normal("input/w", 1, 18, 512), given)
+        seen["diffuser.out"] = record(net.diffuser.sample(given.start, normal("input/cond", 1, 18, 512)))
+        seen["restored"] = record(net.restore(picture(256), normal("input/w", 1, 18, 512), given))
     compared(seen, "isolated_256", 1e-4)
 
 
@@ -141,7 +141,7 @@ def test_the_networks_in_full_size_one_after_the_other(net: VSPBFR) -> None:
     """The diffuser multiplies what rounding changed by a hundred: f32 agrees to a few thousandths."""
     seen, given = watched(net), random(net)
     with torch.inference_mode():
-        seen["w_hat"] = net.encode(picture(256))
-        seen["w0"] = net.diffuser.sample(given.start, seen["w_hat"])
-        seen["restored"] = net.restore(picture(256), seen["w0"], given)
-    compared(seen, "chain_256", 5e-3)
+        w_hat = net.encode(picture(256))
+        w0 = net.diffuser.sample(given.start, w_hat)
+        y = net.restore(picture(256), w0, given)
+    compared(seen | {"w_hat": record(w_hat), "w0": record(w0), "restored": record(y)}, "chain_256", 5e-3)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import struct
+import warnings
 from argparse import Namespace
 from typing import TYPE_CHECKING, Any, Final
 from zipfile import is_zipfile
@@ -64,7 +65,8 @@ def read(path: Path) -> Any:
     try:
         if not _pickled(path):
             return load_file(path)
-        with torch.serialization.safe_globals(_ALLOWED):
+        with torch.serialization.safe_globals(_ALLOWED), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's remarks on pickles' versions
             return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zipfile(path))
     except _REFUSED as error:
         raise ResourceError(str(path), "holds no plain tensors", "report it to its publisher") from error

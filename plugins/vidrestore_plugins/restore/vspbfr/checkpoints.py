@@ -57,7 +57,9 @@ def converted(parts: Mapping[str, Any], size: Size) -> tuple[dict[str, Tensor], 
         own = {key.removeprefix(prefix): t for key, t in state.items() if key.startswith(prefix)}
         check(own, expected[name].state_dict(), f"{part}: {entry}", prefix)
         found |= {f"{name}.{key}": own[key] for key in getattr(net, name).state_dict()}
-    return {key: plain(t) for key, t in found.items()}, {HEADER: size.model_dump_json()}
+    return {key: t.float() if t.is_floating_point() else t for key, t in found.items()}, {
+        HEADER: size.model_dump_json()
+    }
 
 
 def states(content: Any, part: str, entry: str) -> dict[str, Tensor]:
@@ -109,13 +111,6 @@ def check(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], where: st
     for key in found:
         if key not in expected:
             raise refused(where, f"unknown tensor '{prefix}{key}'")
-
-
-def plain(t: Tensor) -> Tensor:
-    """Numbers as f32 in memory of their own; counts as they are."""
-    return (
-        t.detach().to(torch.float32 if t.is_floating_point() else t.dtype).clone(memory_format=torch.contiguous_format)
-    )
 
 
 def refused(where: str, what: str, remedy: str = "it is not the published file") -> ResourceError:
