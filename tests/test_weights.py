@@ -213,6 +213,14 @@ def test_junk_is_one_line_and_code_7(junk: bytes, tmp_path: Path, capsys: pytest
     assert "holds no plain tensors" in said and "\n" not in said
 
 
+@pytest.mark.parametrize("content", [{}, 3, torch.zeros(2), {"state_dict": {"lr": 0.1}}])
+def test_a_checkpoint_without_tensors_is_none(content: Any, tmp_path: Path) -> None:
+    torch.save(content, tmp_path / "net.pth")
+    with pytest.raises(ResourceError, match="checkpoint net: holds no plain tensors"):
+        store.take(entry(), [str(tmp_path / "net.pth")])
+    assert not entry().here
+
+
 def test_import_on_the_command_line(tmp_path: Path, cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
     torch.save(STATE, tmp_path / "net.pth")
     assert run(["weights", "import", "retinaface_resnet50", str(tmp_path / "net.pth")]) == 0

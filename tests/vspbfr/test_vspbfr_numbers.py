@@ -21,6 +21,7 @@ from recipe import (
 )
 from torch import Tensor, nn
 
+from vidrestore_plugins.restore.vspbfr.bank import Generator
 from vidrestore_plugins.restore.vspbfr.diffuser import Block, Diffuser
 from vidrestore_plugins.restore.vspbfr.encoder import Head, Unit
 from vidrestore_plugins.restore.vspbfr.layers import mapping
@@ -145,3 +146,13 @@ def test_the_networks_in_full_size_one_after_the_other(net: VSPBFR) -> None:
         w0 = net.diffuser.sample(given.start, w_hat)
         y = net.restore(picture(256), w0, given)
     compared(seen | {"w_hat": record(w_hat), "w0": record(w0), "restored": record(y)}, "chain_256", 5e-3)
+
+
+@pytest.mark.slow
+def test_the_generators_picture() -> None:
+    generator = filled(Generator(PUBLISHED), "decoder", "decoder")
+    noise = maps("decoder", generator_paths(17), generator.noise_sides)
+    with torch.inference_mode():
+        y = generator.picture(normal("input/w", 1, 18, 512), noise)
+    assert y.shape == (1, 3, 1024, 1024)
+    assert deviation(record(y), GOLDEN["generator"]["picture"]) < 1e-4

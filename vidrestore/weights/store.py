@@ -300,7 +300,10 @@ def _as_it_is(parts: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, st
 
     if len(parts) != 1:
         raise UsageError("weights", f"{len(parts)} files; these weights are one file")
-    return state_dict(*parts.values()), {}
+    ((part, content),) = parts.items()
+    if not (state := state_dict(content)):
+        raise ResourceError(f"checkpoint {part}", "holds no plain tensors", "it is not the published file")
+    return state, {}
 
 
 def _records() -> dict[str, dict[str, Any]]:

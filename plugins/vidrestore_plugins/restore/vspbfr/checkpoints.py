@@ -57,9 +57,8 @@ def converted(parts: Mapping[str, Any], size: Size) -> tuple[dict[str, Tensor], 
         own = {key.removeprefix(prefix): t for key, t in state.items() if key.startswith(prefix)}
         check(own, expected[name].state_dict(), f"{part}: {entry}", prefix)
         found |= {f"{name}.{key}": own[key] for key in getattr(net, name).state_dict()}
-    return {key: t.float() if t.is_floating_point() else t for key, t in found.items()}, {
-        HEADER: size.model_dump_json()
-    }
+    tensors = {key: t.float() if t.is_floating_point() else t for key, t in found.items()}
+    return tensors, {HEADER: size.model_dump_json()}
 
 
 def states(content: Any, part: str, entry: str) -> dict[str, Tensor]:
@@ -87,8 +86,8 @@ def mean_code(parts: Mapping[str, Any], expected: Tensor) -> Tensor:
     """
     part, _, _ = LAYOUT["encoder"]
     content = parts[part] if isinstance(parts[part], dict) else {}
-    options = content.get("opts", {})
-    options = vars(options) if isinstance(options, Namespace) else options
+    given = content.get("opts")
+    options = vars(given) if isinstance(given, Namespace) else given if isinstance(given, dict) else {}
     for name, needed in OPTIONS.items():
         if options.get(name, needed) != needed:
             raise refused(part, f"trained with {name}={options[name]} instead of {needed}")
