@@ -20,13 +20,13 @@ OUT = Path(__file__).parent.parent / "docs" / "before_after.png"
 
 
 def damaged(seed: int = 0) -> Image.Image:
-    """Sensor noise, then JPEG at low quality."""
+    """Reduced to a quarter, sensor noise, JPEG, enlarged again."""
     rng = np.random.default_rng(seed)
-    picture = np.asarray(Image.fromarray(astronaut()).resize((1024, 1024), Image.Resampling.BICUBIC), np.float32)
-    noisy = (picture + rng.normal(0, 8, picture.shape)).clip(0, 255).astype(np.uint8)
+    small = np.asarray(Image.fromarray(astronaut()).resize((240, 240), Image.Resampling.BOX), np.float32)
+    noisy = (small + rng.normal(0, 5, small.shape)).clip(0, 255).astype(np.uint8)
     file = io.BytesIO()
-    Image.fromarray(noisy).save(file, "JPEG", quality=22)
-    return Image.open(file).convert("RGB")
+    Image.fromarray(noisy).save(file, "JPEG", quality=55)
+    return Image.open(file).convert("RGB").resize((1024, 1024), Image.Resampling.BICUBIC)
 
 
 def main() -> None:

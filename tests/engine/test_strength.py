@@ -29,9 +29,9 @@ def one(resolution: float, noise: float, coding: float) -> float:
 
 
 def test_sound_faces_are_left_exactly_and_damaged_ones_get_all() -> None:
-    assert one(1.0, 0.0, 0.0) == one(1.49, 1.4, 3.4) == 0.0
-    assert one(2.0, 0.0, 0.0) == one(1.0, 3.51, 0.0) == one(1.0, 0.0, 5.51) == 1.0
-    assert 0.3 < one(1.75, 0.0, 0.0) < 0.7
+    assert one(1.0, 0.0, 0.0) == one(1.19, 1.4, 2.9) == 0.0
+    assert one(1.61, 0.0, 0.0) == one(1.0, 3.51, 0.0) == one(1.0, 0.0, 5.01) == 1.0
+    assert 0.3 < one(1.39, 0.0, 0.0) < 0.7
 
 
 @given(MEASURES, MEASURES)

@@ -12,7 +12,7 @@ COMMANDS: Final = {
     "demo": "see it at work on a clip that comes with it",
     "plugins": "plugins, their options and where they come from",
     "config": "what a run would do, and where each value comes from",
-    "weights": "list, fetch and verify weights",
+    "weights": "list, fetch, import and verify weights",
     "train": "make a bundled weights file anew",
 }
 

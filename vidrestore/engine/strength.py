@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 MEMORY: Final = 0.5  # seconds in which what was seen of a track loses its weight to 1/e
 # Columns: log2 of the resolution, noise, coding. Up to the first row a face is undamaged, from the second on it
 # wants all that the restorer gives.
-SOUND: Final = np.array([np.log2(1.5), 1.5 / 255, 3.5 / 255])
-DAMAGED: Final = np.array([np.log2(2.0), 3.5 / 255, 5.5 / 255])
+SOUND: Final = np.array([np.log2(1.2), 1.5 / 255, 3.0 / 255])
+DAMAGED: Final = np.array([np.log2(1.6), 3.5 / 255, 5.0 / 255])
 
 
 def followed(damage: Damage, tracks: NDArray[np.int64], times: F64, layer: Layer) -> FloatArray:

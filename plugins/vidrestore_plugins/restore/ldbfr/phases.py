@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     Losses = dict[str, Tensor]
 
-COMMITMENT, CODES, STEADY, IDENTITY, FEATURES = 0.25, 10.0, 0.3, 0.15, 0.05
+COMMITMENT, CODES, STEADY, IDENTITY, FEATURES = 0.25, 10.0, 0.6, 0.15, 0.05
 RESTORED, JITTER = 0.2, 0.05
 GATED = 0.15  # share of the pairs whose skips are partly shut: the codes must do more
 

@@ -64,7 +64,13 @@ def _phases(_context: click.Context, _option: click.Parameter, text: str) -> lis
 @click.command("ldbfr", help=__doc__)
 @click.option("--data", type=click.Path(path_type=Path), required=True, help="Folder of faces.csv and its shards.")
 @click.option("--size", type=click.Choice(["nano", "tiny", "small"]), default="tiny", show_default=True)
-@click.option("--phases", callback=_phases, default="dictionary,restoration,faces", show_default=True)
+@click.option(
+    "--phases",
+    callback=_phases,
+    default="dictionary,restoration,faces",
+    show_default=True,
+    help="Which of dictionary, restoration, faces, latents, diffusion.",
+)
 @click.option("--minutes", type=float, default=0.0, help="Time for all phases; checkpoints count what is spent.")
 @click.option("--steps", type=int, default=0, help="Steps of each phase; with --minutes, what ends first.")
 @click.option("--batch", type=float, default=1.0, show_default=True, help="Factor on every batch.")
