@@ -13,9 +13,9 @@ from vidrestore.hooks import Assessor, Blender, Context, Detector, Restorer, Smo
 from vidrestore.types import Damage, FaceBatch, Faces, Frame, Latent, Layout, Scene
 
 if TYPE_CHECKING:
-    from vidrestore.weights.store import weights_path
+    from vidrestore.weights.store import weights_path, write_weights
 
-_LAZY = {"weights_path": "vidrestore.weights.store"}
+_LAZY = {"weights_path": "vidrestore.weights.store", "write_weights": "vidrestore.weights.store"}
 
 __all__ = [
     "Assessor",
@@ -38,6 +38,7 @@ __all__ = [
     "UsageError",
     "VidrestoreError",
     "weights_path",
+    "write_weights",
 ]
 
 

@@ -15,6 +15,7 @@ from vidrestore.train.damage import grey, tone
 from vidrestore.train.shards import pictures
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from numpy.random import Generator
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from vidrestore.train.shards import Picture
+
+    Row = dict[str, str]  # of faces.csv
 
 # synthetic faces have their generator's smooth skin, and some of them are soft: seen less often than photographs
 _SOURCE_SHARE = {"sfhqt2i": 0.6, "sfhq": 0.15}
@@ -42,8 +45,12 @@ class Portraits:
         return as_tensor(jittered(self.images[rng.choice(len(self.images), p=self.shares)], rng))
 
 
-def load_portraits(folder: Path, split: str, terms: str = "free", limit: int = 0) -> Portraits:
+def load_portraits(
+    folder: Path, split: str, terms: str = "free", limit: int = 0, keep: Callable[[Row], bool] | None = None
+) -> Portraits:
     """The faces of a split ("train", "val") whose terms are as given; the first ``limit`` of them where given.
+
+    ``keep`` chooses among the index's rows.
 
     Raises InputAccessError where the index or every shard is missing.
     """
@@ -52,12 +59,13 @@ def load_portraits(folder: Path, split: str, terms: str = "free", limit: int = 0
     if not index.is_file() or not shards:
         raise InputAccessError(str(folder), "no faces.csv or no shards in it", "give the folder of faces with --data")
     with index.open(newline="") as file:
-        rows = {r["stem"]: r for r in csv.DictReader(file) if r["terms"] == terms and r["split"] == split}
+        chosen = [r for r in csv.DictReader(file) if r["terms"] == terms and r["split"] == split]
+        rows = {r["stem"]: r for r in chosen if keep is None or keep(r)}
     wanted = {f"{stem}.jpg" for stem in rows}
     found = [(name, picture) for shard in shards for name, picture in pictures(shard, wanted)][: limit or None]
     if not found:
         raise InputAccessError(str(folder), f"no {terms} faces of the split {split}", "see faces.csv")
-    shares = np.array([_SOURCE_SHARE.get(rows[name.removesuffix(".jpg")]["source"], 1.0) for name, _ in found])
+    shares = np.array([_SOURCE_SHARE.get(rows[name.removesuffix(".jpg")].get("source", ""), 1.0) for name, _ in found])
     return Portraits([picture for _, picture in found], shares / shares.sum())
 
 

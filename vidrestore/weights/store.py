@@ -282,16 +282,21 @@ def _check_download(weights: Weights, source: Source, raw: Path) -> None:
 
 
 def _convert(weights: Weights, files: Mapping[str, Path]) -> None:
-    """Published checkpoints -> one safetensors file in the cache, whole or not at all."""
-    from safetensors.torch import save_file
-
+    """Published checkpoints -> one safetensors file in the cache."""
     from vidrestore.weights.published import read
 
     importer: Importer = resolve_name(weights.importer) if weights.importer else _as_it_is
     tensors, header = importer({part: read(path) for part, path in files.items()})
-    part = weights.path.with_suffix(".part")
+    write_weights(weights.path, tensors, header)
+
+
+def write_weights(path: Path, tensors: Mapping[str, Tensor], header: dict[str, str] | None = None) -> None:
+    """A safetensors file, whole or not at all. Raises OSError where it cannot be written."""
+    from safetensors.torch import save_file
+
+    part = path.with_suffix(".part")
     save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, part, header)
-    part.replace(weights.path)
+    part.replace(path)
 
 
 def _as_it_is(parts: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, str]]:

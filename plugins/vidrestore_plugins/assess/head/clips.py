@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -11,10 +10,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from vidrestore.errors import InputAccessError
 from vidrestore.train.damage import photograph
 from vidrestore.train.footage import drawn, filmed
-from vidrestore.train.shards import pictures
+from vidrestore.train.portraits import as_tensor, load_portraits
 from vidrestore_plugins.assess.head.network import luma_256, spectra
 
 if TYPE_CHECKING:
@@ -49,17 +47,8 @@ class Clips:
 
 
 def portraits(folder: Path, split: str) -> list[Picture]:
-    """The free faces of a split that are truly sharp at 256 px.
-
-    Raises InputAccessError where the index is missing.
-    """
-    index = folder / "faces.csv"
-    if not index.is_file():
-        raise InputAccessError(str(index), "no such file", "give the folder of the shards with --data")
-    with index.open(newline="") as file:
-        rows = [r for r in csv.DictReader(file) if r["terms"] == "free" and r["split"] == split]
-    wanted = {f"{r['stem']}.jpg" for r in rows if float(r["scale"]) <= _REDUCED and r["tag"] != "bw"}
-    return [p for shard in sorted(folder.glob("faces256-free-*.tar")) for _, p in pictures(shard, wanted)]
+    """The free faces of a split that are truly sharp at 256 px. Raises as ``load_portraits``."""
+    return load_portraits(folder, split, keep=lambda row: float(row["scale"]) <= _REDUCED and row["tag"] != "bw").images
 
 
 def sharpened(image: Picture, sigma: float, amount: float) -> Picture:
@@ -76,9 +65,8 @@ def filmed_clips(faces: list[Picture], count: int, rng: Generator) -> Clips:
         picture = photograph(faces[face], rng)
         if rng.random() < 0.4:
             picture = sharpened(picture, float(rng.uniform(0.6, 1.5)), float(rng.uniform(0.3, 1.5)))
-        truth = torch.from_numpy(picture.copy()).permute(2, 0, 1).float() / 255
         level = list(_SHARES)[rng.choice(len(_SHARES), p=list(_SHARES.values()))]
-        footage = filmed(truth, drawn(rng, level), rng, keep=_KEEP)
+        footage = filmed(as_tensor(picture), drawn(rng, level), rng, keep=_KEEP)
         crops = luma_256(footage.damaged)
         if rng.random() < 0.5:  # as from a restorer whose crops have 512 px
             twice = F.interpolate(crops, scale_factor=2, mode="bilinear", align_corners=False)

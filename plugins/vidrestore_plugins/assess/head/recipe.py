@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from vidrestore.api import write_weights
+
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from vidrestore.train.loop import Run
     from vidrestore_plugins.assess.head.clips import Clips
@@ -72,7 +74,7 @@ def main(arguments: list[str]) -> None:
 def filmed_once(data: Path, split: str, count: int, work: Path, seed: int) -> Clips:
     """Clips of a split; kept in ``work`` for the next time."""
     import numpy as np
-    from safetensors.torch import load_file, save_file
+    from safetensors.torch import load_file
 
     from vidrestore_plugins.assess.head.clips import Clips, filmed_clips, portraits
 
@@ -80,7 +82,7 @@ def filmed_once(data: Path, split: str, count: int, work: Path, seed: int) -> Cl
     if not kept.is_file():
         click.echo(f"filming {count} clips ({split})")
         made = filmed_clips(portraits(data, split), count, np.random.default_rng([seed, split == "val"]))
-        save_file({"power": made.power, "damage": made.damage}, kept)
+        write_weights(kept, {"power": made.power, "damage": made.damage})
     return Clips(**load_file(kept))
 
 
@@ -93,15 +95,6 @@ def losses(net: Any, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
     power, damage = batch
     each = F.smooth_l1_loss(net.read(power), encoded(damage), beta=0.3, reduction="none").mean(0)
     return {"loss": each.sum(), "resolution": each[0], "noise": each[1], "coding": each[2]}
-
-
-def export(net: nn.Module, out: Path) -> None:
-    """The weights as safetensors, f16, written whole or not at all."""
-    from safetensors.torch import save_file
-
-    part = out.with_suffix(".part")
-    save_file({name: value.half().contiguous() for name, value in net.state_dict().items()}, part)
-    part.replace(out)
 
 
 @dataclass
@@ -124,7 +117,7 @@ class Watch:
         from vidrestore_plugins.assess.head.network import decoded
 
         average: Any = run.average
-        export(average, self.out)
+        write_weights(self.out, {name: value.half() for name, value in average.state_dict().items()})
         with torch.inference_mode():
             found = decoded(average.read(self.held_out.power))
         true = self.held_out.damage

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 
-from vidrestore.train.shards import pictures
+from vidrestore.train.portraits import load_portraits
 from vidrestore_plugins.detect.retinaface.heads import some_head
 
 if TYPE_CHECKING:
@@ -43,10 +42,7 @@ def load_gallery(folder: Path, split: str, teacher: YuNet, cache: Path | None = 
 
     What it saw is kept in the file ``cache``, where given, for the next time.
     """
-    with (folder / "faces.csv").open(newline="") as file:
-        rows = [r for r in csv.DictReader(file) if r["terms"] == "free" and r["split"] == split]
-    wanted = {f"{row['stem']}.jpg" for row in rows}
-    portraits = [p for shard in sorted(folder.glob("faces256-free-*.tar")) for _, p in pictures(shard, wanted)]
+    portraits = load_portraits(folder, split).images
     rng = np.random.default_rng(len(portraits))
     portraits = portraits[: limit or None]
     portraits += [some_head(portrait, rng) for portrait in portraits]

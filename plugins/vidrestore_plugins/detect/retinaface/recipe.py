@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from vidrestore.api import write_weights
+
 if TYPE_CHECKING:
     from torch import nn
 
@@ -66,7 +68,7 @@ def command(
     watch = Watch(held_out, out, work)
     budget = Budget(steps=steps, minutes=minutes, rate=rate)
     fit(run, budget, mixture, losses, log=Log(work / "log.csv", 100), checkpoint=work / "run.pt", watch=watch)
-    export(run.average, out)
+    write_weights(out, run.average.state_dict())
 
 
 def main(arguments: list[str]) -> None:
@@ -111,15 +113,6 @@ def losses(net: nn.Module, batch: Any) -> dict[str, Any]:
     return multibox(net(network_input(batch.images)), batch.targets)
 
 
-def export(net: nn.Module, out: Path) -> None:
-    """The weights as safetensors, f32, written whole or not at all."""
-    from safetensors.torch import save_file
-
-    part = out.with_suffix(".part")
-    save_file({name: value.contiguous() for name, value in net.state_dict().items()}, part)
-    part.replace(out)
-
-
 @dataclass
 class Watch:
     """Prints the log, and now and then exports the averaged weights and looks at held-out pictures."""
@@ -132,7 +125,7 @@ class Watch:
         if line:
             click.echo(line)
         if run.step == 1 or run.step % EXPORT_EVERY == 0:
-            export(run.average, self.out)
+            write_weights(self.out, run.average.state_dict())
             self.look(run)
 
     def look(self, run: Run) -> None:

@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
-from vidrestore.api import ResourceError, UsageError
+from vidrestore.api import ResourceError, UsageError, write_weights
 from vidrestore_plugins.restore.ldbfr import checkpoints
 from vidrestore_plugins.restore.ldbfr.model import LDBFR
 from vidrestore_plugins.restore.ldbfr.sizes import SIZES, Size
@@ -64,10 +63,7 @@ def put_together(contents: Mapping[str, Any], size: Size) -> tuple[dict[str, Ten
 
 def save(net: LDBFR, path: Path, parts: Collection[str] = PARTS, dtype: torch.dtype = torch.float16) -> None:
     """Write the parts, whole or not at all."""
-    unfinished = path.with_suffix(".part")
-    tensors, header = packed(net, parts, dtype)
-    save_file(tensors, unfinished, header)
-    unfinished.replace(path)
+    write_weights(path, *packed(net, parts, dtype))
 
 
 def packed(net: LDBFR, parts: Collection[str], dtype: torch.dtype) -> tuple[dict[str, Tensor], dict[str, str]]:

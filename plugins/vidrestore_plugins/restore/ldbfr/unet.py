@@ -10,7 +10,6 @@ import math
 from typing import TYPE_CHECKING
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vidrestore_plugins.restore.ldbfr.attention import AttentionBlock, norm, zeroed
@@ -21,6 +20,7 @@ from vidrestore_plugins.restore.ldbfr.injection import (
     Injection,
     Prepared,
 )
+from vidrestore_plugins.restore.ldbfr.taming import Up
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,15 +53,6 @@ class Down(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.op(x)  # type: ignore[no-any-return]
-
-
-class Up(nn.Module):
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, 1, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.conv(F.interpolate(x, scale_factor=2, mode="nearest"))  # type: ignore[no-any-return]
 
 
 class UNet(nn.Module):
