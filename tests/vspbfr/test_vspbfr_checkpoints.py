@@ -16,6 +16,7 @@ import torch
 from recipe import filled, normal
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from vspbfr_nano import drawn
 
 from vidrestore.errors import ResourceError
 from vidrestore.weights import store
@@ -23,7 +24,7 @@ from vidrestore.weights.store import Source, Weights
 from vidrestore_plugins.restore.vspbfr.bank import Generator
 from vidrestore_plugins.restore.vspbfr.checkpoints import PARTS, convert, converted
 from vidrestore_plugins.restore.vspbfr.files import load
-from vidrestore_plugins.restore.vspbfr.model import VSPBFR, Given
+from vidrestore_plugins.restore.vspbfr.model import VSPBFR
 from vidrestore_plugins.restore.vspbfr.sizes import NANO, PUBLISHED, Size
 
 State = dict[str, Any]
@@ -95,14 +96,6 @@ def weights(address: str) -> Weights:
     return Weights("nano", "", "", Path(), sources=sources, importer="test_vspbfr_checkpoints:nano")
 
 
-def drawn(net: VSPBFR) -> tuple[Tensor, Given]:
-    def maps(sides: list[int]) -> list[Tensor]:
-        return [normal(f"map {i}", 1, 1, s, s) for i, s in enumerate(sides)]
-
-    start, z = normal("start", 1, NANO.codes, NANO.style_dim), normal("z", 1, 1, NANO.style_dim)
-    return normal("x", 1, 3, 32, 32), Given(start, z, maps(net.bank.noise_sides), maps(net.restoration.noise_sides))
-
-
 def test_fetched_and_imported_they_are_the_same_networks(www: tuple[Path, str], cache: Path) -> None:
     folder, address = www
     net, generator = networks(NANO)
@@ -117,7 +110,7 @@ def test_fetched_and_imported_they_are_the_same_networks(www: tuple[Path, str], 
     read, state = load(fetched), net.state_dict()
     assert set(load_file(fetched)) == set(state)
     assert all(torch.equal(t, state[key]) for key, t in read.state_dict().items())
-    x, given = drawn(net)
+    x, given = drawn(net, 1)
     with torch.inference_mode():
         torch.testing.assert_close(read(x, given), net(x, given), atol=1e-4, rtol=1e-3)
 

@@ -9,6 +9,7 @@ import torch
 from recipe import filled, normal
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
+from vspbfr_nano import drawn, nano
 
 from vidrestore_plugins.restore.vspbfr.bank import Bank, Generator
 from vidrestore_plugins.restore.vspbfr.diffuser import Diffuser, posterior
@@ -17,7 +18,7 @@ from vidrestore_plugins.restore.vspbfr.layers import EqualConv, Fir
 from vidrestore_plugins.restore.vspbfr.model import VSPBFR, Given
 from vidrestore_plugins.restore.vspbfr.restoration import Restoration
 from vidrestore_plugins.restore.vspbfr.sizes import NANO, PUBLISHED, DiffuserSize, Size
-from vidrestore_plugins.restore.vspbfr.style import ModulatedConv
+from vidrestore_plugins.restore.vspbfr.style import ModulatedConv, Modulation, Prompt
 
 
 def published(side: int) -> Size:
@@ -70,28 +71,8 @@ def empty(net: VSPBFR) -> Given:
         return [torch.empty(1, 1, s, s) for s in sides]
 
     size = net.size
-    start, z = torch.empty(1, size.codes, size.style_dim), torch.empty(1, 1, size.style_dim)
-    return Given(start, z, maps(net.bank.noise_sides), maps(net.restoration.noise_sides))
-
-
-def nano() -> VSPBFR:
-    net = VSPBFR(NANO)
-    filled(net.encoder, "encoder", "encoder")
-    filled(net.diffuser, "att_mapper", "att_mapper")
-    filled(net.bank, "decoder", "decoder")
-    filled(net.restoration, "g_ema", "g_ema")
-    net.latent_avg.copy_(normal("mean", *net.latent_avg.shape))
-    return net.eval()
-
-
-def drawn(net: VSPBFR, faces: int) -> tuple[Tensor, Given]:
-    def maps(name: str, sides: list[int]) -> list[Tensor]:
-        return [normal(f"{name} {i}", faces, 1, s, s) for i, s in enumerate(sides)]
-
-    size = net.size
-    start, z = normal("start", faces, size.codes, size.style_dim), normal("z", faces, 1, size.style_dim)
-    given = Given(start, z, maps("bank", net.bank.noise_sides), maps("net", net.restoration.noise_sides))
-    return normal("x", faces, 3, size.side, size.side).tanh(), given
+    start, held = torch.empty(1, size.codes, size.style_dim), net.held(torch.empty(1, 1, size.style_dim))
+    return Given(start, held, maps(net.bank.noise_sides), maps(net.restoration.noise_sides))
 
 
 def test_the_posterior_mean_of_each_step() -> None:
@@ -108,7 +89,7 @@ def test_every_face_of_a_batch_is_as_if_alone() -> None:
         for i in range(3):
             one = slice(i, i + 1)
             maps = [[m[one] for m in given.bank], [m[one] for m in given.restoration]]
-            alone = net(x[one], Given(given.start[one], given.z[one], *maps))
+            alone = net(x[one], Given(given.start[one], given.held[one], *maps))
             torch.testing.assert_close(together[one], alone, atol=1e-4, rtol=1e-4)
 
 
@@ -118,7 +99,7 @@ def test_the_same_again_and_all_that_is_given_matters() -> None:
     with torch.inference_mode():
         y = net(x, given)
         assert y.shape == x.shape and torch.equal(y, net(x, given))
-        others = [given._replace(start=-given.start), given._replace(z=-given.z)]
+        others = [given._replace(start=-given.start), given._replace(held=net.held(-normal("z", 1, 1, 32)))]
         for name in ("bank", "restoration"):
             maps = list(getattr(given, name))
             others += [given._replace(**{name: [*maps[:i], -maps[i], *maps[i + 1 :]]}) for i in range(len(maps))]
@@ -129,12 +110,21 @@ def test_the_same_again_and_all_that_is_given_matters() -> None:
 def test_each_layer_may_have_a_z_of_its_own() -> None:
     net = nano()
     x, given = drawn(net, 1)
+    z = normal("z", 1, 1, NANO.style_dim)
     with torch.inference_mode():
         y = net(x, given)
-        repeated = given.z.expand(-1, NANO.used, -1)
-        torch.testing.assert_close(net(x, given._replace(z=repeated)), y)
+        repeated = z.expand(-1, NANO.used, -1)
+        torch.testing.assert_close(net(x, given._replace(held=net.held(repeated))), y)
         mixed = torch.cat([repeated[:, :3], -repeated[:, 3:]], 1)
-        assert not torch.allclose(net(x, given._replace(z=mixed)), y)
+        assert not torch.allclose(net(x, given._replace(held=net.held(mixed))), y)
+
+
+def test_what_z_says_can_be_worked_out_before() -> None:
+    """``A [w, zh, c] + b`` in parts."""
+    layer = filled(Modulation(2 * 5 + 3, 4), "g_ema", "parts").double()
+    w, zh, c = normal("w", 2, 5).double(), normal("zh", 2, 5).double(), normal("c", 2, 3).double()
+    parts = layer(Prompt(w, layer.held(zh), c))
+    torch.testing.assert_close(parts, layer(torch.cat([w, zh, c], 1)), atol=1e-12, rtol=1e-12)
 
 
 def test_no_tensor_is_dead() -> None:

@@ -9,7 +9,7 @@ LonglongaaaGo/VSPBFR.
 from __future__ import annotations
 
 from math import sqrt
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 import torch.nn.functional as F
@@ -40,8 +40,9 @@ class ChannelAttention(nn.Module):
 class Block(nn.Module):
     """Codes attend to the condition's, channels to its channels; the condition then scales and shifts."""
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int, scale: Literal["codes", "channels"] = "codes") -> None:
         super().__init__()
+        self.scaled_by = 1 if scale == "codes" else 2  # the dimension whose length it is
         self.q_matrix = nn.Linear(dim + 1, dim, bias=False)
         self.k_matrix = nn.Linear(dim, dim, bias=False)
         self.v_matrix = nn.Linear(dim, dim, bias=False)
@@ -52,7 +53,7 @@ class Block(nn.Module):
         """x [n, codes, dim], e [n, codes, dim + 1] -> as x."""
         x = normed(x)
         k, q, v = self.k_matrix(x), self.q_matrix(e), self.v_matrix(x)
-        a = torch.softmax(k @ q.transpose(1, 2) / sqrt(x.shape[1]), 2)
+        a = torch.softmax(k @ q.transpose(1, 2) / sqrt(x.shape[self.scaled_by]), 2)
         h = a @ v
         h = F.layer_norm(h + self.attention_layer(x, e), x.shape[2:])
         gamma = torch.sigmoid(self.gamma_(e))
@@ -75,7 +76,7 @@ class Diffuser(nn.Module):
     def __init__(self, size: DiffuserSize, dim: int) -> None:
         super().__init__()
         self.size = size
-        self.att_mapper = nn.ModuleList(Block(dim) for _ in range(size.blocks))
+        self.att_mapper = nn.ModuleList(Block(dim, size.scale) for _ in range(size.blocks))
 
     def forward(self, w: Tensor, condition: Tensor, t: Tensor) -> Tensor:
         """The state before step t [n] and the damaged face's codes, both [n, codes, dim] -> x0, as they are."""

@@ -18,7 +18,7 @@ from vidrestore_plugins.restore.vspbfr.layers import EqualLinear
 from vidrestore_plugins.restore.vspbfr.sizes import log2
 
 if TYPE_CHECKING:
-    from vidrestore_plugins.restore.vspbfr.sizes import EncoderSize
+    from vidrestore_plugins.restore.vspbfr.sizes import EncoderSize, PooledEncoderSize
 
 
 class Gate(nn.Module):
@@ -78,8 +78,7 @@ class Encoder(nn.Module):
         super().__init__()
         self.size = size
         w = size.widths
-        self.input_layer = nn.Sequential(nn.Conv2d(3, w[0], 3, 1, 1, bias=False), nn.BatchNorm2d(w[0]), nn.PReLU(w[0]))
-        self.body = nn.Sequential(*units(size))
+        self.input_layer, self.body = first(w[0]), nn.Sequential(*units(size))
         self.latlayer1, self.latlayer2 = nn.Conv2d(w[2], w[3], 1), nn.Conv2d(w[1], w[3], 1)
         coarse, middle, fine = size.grids
         sides = [coarse] * size.coarse + [middle] * size.middle
@@ -94,8 +93,8 @@ class Encoder(nn.Module):
         c1, c2, c3 = self.features(x)
         p2 = widened(c3) + self.latlayer1(c2)
         p1 = widened(p2) + self.latlayer2(c1)
-        first, last = self.size.coarse, self.size.coarse + self.size.middle
-        h = [head(c3 if i < first else p2 if i < last else p1) for i, head in enumerate(self.styles)]
+        middle, fine = self.size.coarse, self.size.coarse + self.size.middle
+        h = [head(c3 if i < middle else p2 if i < fine else p1) for i, head in enumerate(self.styles)]
         return torch.stack([h[0], *(h[0] + delta for delta in h[1:])], 1)
 
     def features(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -109,7 +108,29 @@ class Encoder(nn.Module):
         return found[1], found[2], found[3]
 
 
-def units(size: EncoderSize) -> list[Unit]:
+class PooledEncoder(nn.Module):
+    """The small one, our own: the same body, the mean of what it gives, one linear layer."""
+
+    def __init__(self, size: PooledEncoderSize, codes: int, dim: int) -> None:
+        super().__init__()
+        self.shape = (codes, dim)
+        self.input_layer, self.body = first(size.widths[0]), nn.Sequential(*units(size))
+        self.linear = nn.Linear(size.widths[-1], codes * dim)
+        nn.init.zeros_(self.linear.weight)  # every face is the mean face at birth
+        nn.init.zeros_(self.linear.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [n, 3, side, side] in [-1, 1] -> differences from the mean code [n, codes, dim]."""
+        h = self.body(self.input_layer(x)).mean((2, 3))
+        return self.linear(h).unflatten(1, self.shape)  # type: ignore[no-any-return]
+
+
+def first(width: int) -> nn.Sequential:
+    """What the body begins with."""
+    return nn.Sequential(nn.Conv2d(3, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width), nn.PReLU(width))
+
+
+def units(size: EncoderSize | PooledEncoderSize) -> list[Unit]:
     """All residual units; the first of a stage halves the side."""
     found, c_in = [], size.widths[0]
     for width, count in zip(size.widths, size.units, strict=True):

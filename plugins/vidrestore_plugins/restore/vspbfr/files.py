@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 import torch
 from safetensors import SafetensorError, safe_open
 
-from vidrestore.api import ResourceError
+from vidrestore.api import ResourceError, write_weights
 from vidrestore_plugins.restore.vspbfr.model import VSPBFR
 from vidrestore_plugins.restore.vspbfr.sizes import Size
 
@@ -17,8 +17,17 @@ if TYPE_CHECKING:
 HEADER: Final = "vspbfr"  # its value is the size as JSON
 
 
+def save(net: VSPBFR, path: Path, dtype: torch.dtype = torch.float16) -> None:
+    """Write the networks, whole or not at all."""
+    tensors = {
+        name: value.detach().to("cpu", dtype if value.is_floating_point() else value.dtype)
+        for name, value in net.state_dict().items()
+    }
+    write_weights(path, tensors, {HEADER: net.size.model_dump_json()})
+
+
 def load(path: Path) -> VSPBFR:
-    """The networks, for inference, in the file's type.
+    """The networks, for inference, in f32.
 
     Raises ResourceError where the file is not VSPBFR's or does not fit the size that it names.
     """
@@ -35,4 +44,4 @@ def load(path: Path) -> VSPBFR:
     except RuntimeError as error:
         reason = str(error).splitlines()[-1].strip()
         raise ResourceError(str(path), f"does not fit the networks: {reason}") from error
-    return net.eval().requires_grad_(False)
+    return net.float().eval().requires_grad_(False)

@@ -51,9 +51,8 @@ class EqualLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[.., c_in] -> [.., c_out]; two dimensions where active."""
-        if not self.active:
-            return F.linear(x, self.weight * self.scale, self.bias * self.lr)
-        return activated(F.linear(x, self.weight * self.scale), self.bias * self.lr)
+        y, bias = F.linear(x * self.scale, self.weight), self.bias * self.lr
+        return activated(y, bias) if self.active else y + bias
 
 
 class EqualConv(nn.Module):

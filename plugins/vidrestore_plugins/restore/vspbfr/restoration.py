@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from vidrestore_plugins.restore.vspbfr.bank import StoredNoise, sides_of
 from vidrestore_plugins.restore.vspbfr.layers import EqualLinear, mapping
 from vidrestore_plugins.restore.vspbfr.smart import SMART, DilatedGroup
-from vidrestore_plugins.restore.vspbfr.style import StyledConv, ToRGB
+from vidrestore_plugins.restore.vspbfr.style import Modulation, Prompt, StyledConv, ToRGB
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from vidrestore_plugins.restore.vspbfr.sizes import Size
 
@@ -45,42 +45,63 @@ class Restoration(nn.Module):
         self._decoder(size)
         self.noises = StoredNoise(decoded)
 
+    def held(self, zh: Tensor) -> Tensor:
+        """The part of every layer's modulation that zh = M(z) decides, [n, all channels]: constant while zh is.
+
+        zh [n, 1 or N, dim]: one for all layers, or one for each i.
+        """
+        each = zh.expand(-1, self.used, -1)
+        return torch.cat([modulation.held(each[:, i]) for modulation, i in self._modulations()], 1)
+
     def forward(
-        self, x: Tensor, w: Tensor, zh: Tensor, features: Mapping[int, Tensor], noise: Sequence[Tensor]
+        self, x: Tensor, w: Tensor, held: Tensor, features: Mapping[int, Tensor], noise: Sequence[Tensor]
     ) -> Tensor:
         """The restored face [n, 3, S, S], about -1..1, not clamped.
 
-        x [n, 3, S, S] in [-1, 1]; w [n, codes, dim]; zh = M(z) [n, 1 or N, dim]; features: `Bank`'s;
+        x [n, 3, S, S] in [-1, 1]; w [n, codes, dim]; held: as `held` gives it; features: `Bank`'s;
         noise maps [n or 1, 1, s, s], one for each of `noise_sides`.
         """
-        p = torch.cat([w[:, : self.used], zh.expand(-1, self.used, -1)], 2)
-        seen = self.encode(x, p, noise)
-        return self.decode(seen, p, features, noise)
+        modulations = self._modulations()
+        parts = torch.split(held, [modulation.weight.shape[0] for modulation, _ in modulations], 1)
+        prompts = (Prompt(w[:, i], part) for (_, i), part in zip(modulations, parts, strict=True))
+        given = iter(noise)
+        return self.decode(self.encode(x, prompts, given), prompts, features, given)
 
-    def encode(self, x: Tensor, p: Tensor, noise: Sequence[Tensor]) -> Seen:
+    def encode(self, x: Tensor, p: Iterator[Prompt], noise: Iterator[Tensor]) -> Seen:
         """``e_s = SMART(h; p_i)``, ``h = Down(e_s; p_i)``, i = N-1, N-3, ..; c from the last 4 x 4 positions."""
-        given, layers = iter(noise), iter(self.encoder_convs)
+        layers = iter(self.encoder_convs)
         h, skips = self.down_from_big(x), {}
-        for j, side in enumerate(reversed(self.sides)):
-            prompt = p[:, self.used - 1 - 2 * j]
-            skips[side] = next(layers)(h, prompt, next(given))
-            h = next(layers)(skips[side], prompt, next(given))
+        for side in reversed(self.sides):
+            skips[side] = next(layers)(h, next(p), next(noise))
+            h = next(layers)(skips[side], next(p), next(noise))
         m = self.final_layer(h)
         c = self.final_linear(m.flatten(1))
         skips[4] = m + self.final_transfer(c).view_as(m)
         return Seen(skips, c)
 
-    def decode(self, seen: Seen, p: Tensor, features: Mapping[int, Tensor], noise: Sequence[Tensor]) -> Tensor:
+    def decode(
+        self, seen: Seen, p: Iterator[Prompt], features: Mapping[int, Tensor], noise: Iterator[Tensor]
+    ) -> Tensor:
         """``u_s = Up(h; q_i)``, ``h = SMART(u_s + e_s + F_s; q_{i+1})``, ``q_i = [p_i, c]``; colours add up."""
-        q = torch.cat([p, seen.code[:, None].expand(-1, self.used, -1)], 2)
-        given, layers = iter(noise[2 * len(self.sides) :]), iter(self.convs)
-        h = self.conv1(seen.skips[4], q[:, 0], next(given))
-        rgb: Tensor = self.to_rgb1(h, q[:, 1])
-        for k, side in enumerate(self.sides):
-            u = next(layers)(h, q[:, 2 * k + 1], next(given))
-            h = next(layers)(u + seen.skips[side] + features[side], q[:, 2 * k + 2], next(given))
-            rgb = self.to_rgbs[k](h, q[:, 2 * k + 3], rgb)
+        q = (prompt._replace(c=seen.code) for prompt in p)
+        layers = iter(self.convs)
+        h = self.conv1(seen.skips[4], next(q), next(noise))
+        rgb: Tensor = self.to_rgb1(h, next(q))
+        for side, to_rgb in zip(self.sides, self.to_rgbs, strict=True):
+            u = next(layers)(h, next(q), next(noise))
+            h = next(layers)(u + seen.skips[side] + features[side], next(q), next(noise))
+            rgb = to_rgb(h, next(q), rgb)
         return rgb
+
+    def _modulations(self) -> list[tuple[Modulation, int]]:
+        """In the order of use, with the i of their prompt."""
+        layers: list[tuple[nn.Module, int]] = []
+        for j, layer in enumerate(self.encoder_convs):
+            layers.append((layer, self.used - 1 - 2 * (j // 2)))
+        layers += [(self.conv1, 0), (self.to_rgb1, 1)]
+        for k, to_rgb in enumerate(self.to_rgbs):
+            layers += [(self.convs[2 * k], 2 * k + 1), (self.convs[2 * k + 1], 2 * k + 2), (to_rgb, 2 * k + 3)]
+        return [(m, i) for layer, i in layers for m in layer.modules() if isinstance(m, Modulation)]
 
     def _encoder(self, size: Size) -> None:
         prompt = 2 * size.style_dim

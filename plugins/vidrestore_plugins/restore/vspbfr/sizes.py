@@ -1,6 +1,11 @@
-"""The networks' sizes, as data. ``PUBLISHED`` are the official ones; nano is for tests."""
+"""The networks' sizes, as data.
+
+``PUBLISHED`` is the official one. Of our own, nano is for tests, and xs for faces of 256 px on two CPU cores.
+"""
 
 from __future__ import annotations
+
+from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -12,6 +17,7 @@ class Part(BaseModel):
 class EncoderSize(Part):
     """Features of the last three stages, at a quarter, an eighth and a sixteenth of the side, give the codes."""
 
+    kind: Literal["pyramid"] = "pyramid"
     side: int = 256  # px a side of what it sees
     widths: tuple[int, int, int, int] = (64, 128, 256, 512)  # channels a stage
     units: tuple[int, int, int, int] = (3, 4, 14, 3)  # residual units a stage
@@ -25,8 +31,19 @@ class EncoderSize(Part):
         return self.side // 16, self.side // 8, self.side // 4
 
 
+class PooledEncoderSize(Part):
+    """The mean of the last stage's features gives all codes at once."""
+
+    kind: Literal["pooled"] = "pooled"
+    side: int = 128
+    widths: tuple[int, int, int, int] = (32, 64, 128, 256)
+    units: tuple[int, int, int, int] = (2, 2, 3, 2)
+    squeeze: int = 16
+
+
 class DiffuserSize(Part):
     blocks: int = 4
+    scale: Literal["codes", "channels"] = "codes"  # attention between codes is over the root of how many of these
     steps: int = 4  # T
     beta_start: float = 0.1
     beta_end: float = 0.99
@@ -39,7 +56,7 @@ class Size(Part):
     style_dim: int = 512  # of w and z
     code_dim: int = 1024  # of c
     mapping_layers: int = 8
-    encoder: EncoderSize = EncoderSize()
+    encoder: EncoderSize | PooledEncoderSize = EncoderSize()
     diffuser: DiffuserSize = DiffuserSize()
 
     @property
@@ -67,8 +84,8 @@ def log2(side: int) -> int:
     return side.bit_length() - 1
 
 
-PUBLISHED = Size()
-NANO = Size(
+PUBLISHED: Final = Size()
+NANO: Final = Size(  # as published but for its numbers
     side=32,
     bank_side=64,
     widths=(16, 16, 16, 8, 8),
@@ -76,3 +93,25 @@ NANO = Size(
     code_dim=24,
     encoder=EncoderSize(side=64, widths=(8, 8, 16, 16), units=(1, 2, 2, 1), squeeze=4),
 )
+OWN: Final = {
+    "nano": Size(
+        side=32,
+        bank_side=32,
+        widths=(16, 16, 16, 8),
+        style_dim=32,
+        code_dim=24,
+        mapping_layers=2,
+        encoder=PooledEncoderSize(side=32, widths=(8, 8, 16, 16), units=(1, 1, 1, 1), squeeze=4),
+        diffuser=DiffuserSize(blocks=1, scale="channels"),
+    ),
+    "xs": Size(
+        side=256,
+        bank_side=256,
+        widths=(128, 128, 128, 128, 96, 48, 24),
+        style_dim=128,
+        code_dim=128,
+        mapping_layers=4,
+        encoder=PooledEncoderSize(),
+        diffuser=DiffuserSize(blocks=2, scale="channels"),
+    ),
+}

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from vidrestore_plugins.restore.vspbfr.layers import Activation, EqualConv, dilated, fusion
-from vidrestore_plugins.restore.vspbfr.style import NoiseInjection, demodulation, modulation, times
+from vidrestore_plugins.restore.vspbfr.style import Modulation, NoiseInjection, Prompt, demodulation, times
 
 DILATIONS: Final = (1, 2, 4, 8)
 
@@ -37,13 +37,13 @@ class SMART(nn.Module):
     def __init__(self, c_in: int, c_out: int, style_dim: int) -> None:
         super().__init__()
         self.ModulatedConv2ds = nn.ModuleList(Branch(c_in, c_out // len(DILATIONS), d) for d in DILATIONS)
-        self.modulation = modulation(style_dim, c_in)
+        self.modulation = Modulation(style_dim, c_in)
         self.fusion = fusion(c_out, c_out, 3)
         self.noise = NoiseInjection()
         self.activate = Activation(c_out)
         self.scale = 1 / sqrt(c_in * 9)
 
-    def forward(self, x: Tensor, style: Tensor, noise: Tensor) -> Tensor:
+    def forward(self, x: Tensor, style: Tensor | Prompt, noise: Tensor) -> Tensor:
         """x [n, c_in, s, s], style [n, style_dim], noise [n or 1, 1, s, s] -> [n, c_out, s, s]."""
         s = self.modulation(style) * self.scale
         sx = times(x, s)

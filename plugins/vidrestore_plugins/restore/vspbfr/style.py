@@ -6,7 +6,7 @@ T. Karras et al.: "Analyzing and Improving the Image Quality of StyleGAN", CVPR 
 from __future__ import annotations
 
 from math import sqrt
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -17,19 +17,44 @@ from vidrestore_plugins.restore.vspbfr.layers import Activation, EqualLinear, Fi
 Step = Literal["same", "up", "down"]
 
 
-def modulation(style_dim: int, channels: int) -> EqualLinear:
-    """A: style [n, style_dim] -> a factor for each channel [n, channels], 1 at birth."""
-    return EqualLinear(style_dim, channels, bias=1.0)
+class Prompt(NamedTuple):
+    """A style ``[w, zh, c]`` in parts; what zh has to say was worked out before, by `Modulation.held`."""
+
+    w: Tensor  # [n, dim]
+    held: Tensor  # [n, channels]
+    c: Tensor | None = None  # [n, code_dim]
+
+
+class Modulation(EqualLinear):
+    """A: style -> a factor for each channel [n, channels], 1 at birth; in its own type, whatever the layer's."""
+
+    def __init__(self, style_dim: int, channels: int) -> None:
+        super().__init__(style_dim, channels, bias=1.0)
+
+    def forward(self, style: Tensor | Prompt) -> Tensor:
+        """``A [w, zh, c] + b = A_w w + (A_z zh + b) + A_c c``; a plain style is [n, style_dim]."""
+        if isinstance(style, Tensor):
+            return super().forward(style)
+        s = self._part(style.w, 0) + style.held
+        return s if style.c is None else s + self._part(style.c, 2 * style.w.shape[1])
+
+    def held(self, zh: Tensor) -> Tensor:
+        """``A_z zh + b``: zh [n, dim] -> [n, channels]."""
+        return self._part(zh, zh.shape[1]) + self.bias
+
+    def _part(self, x: Tensor, first: int) -> Tensor:
+        columns = self.weight[:, first : first + x.shape[1]]
+        return F.linear(x.to(columns.dtype) * self.scale, columns)
 
 
 def demodulation(weight: Tensor, s: Tensor) -> Tensor:
-    """``d_o = 1 / sqrt(sum_ik (s_i w_oik)^2)``: w [o, i, k, k], s [n, i] -> [n, o]."""
-    return torch.rsqrt(s.square() @ weight.square().sum((2, 3)).T + 1e-8)
+    """``d_o = 1 / sqrt(sum_ik (s_i w_oik)^2)``: w [o, i, k, k], s [n, i] -> [n, o], in the type of s."""
+    return torch.rsqrt(s.square() @ weight.to(s.dtype).square().sum((2, 3)).T + 1e-8)
 
 
 def times(x: Tensor, s: Tensor) -> Tensor:
     """Each channel by its factor: x [n, c, h, w], s [n, c]."""
-    return x * s[:, :, None, None]
+    return x * s.to(x.dtype)[:, :, None, None]
 
 
 class ModulatedConv(nn.Module):
@@ -43,12 +68,12 @@ class ModulatedConv(nn.Module):
     ) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.randn(1, c_out, c_in, kernel, kernel))
-        self.modulation = modulation(style_dim, c_in)
+        self.modulation = Modulation(style_dim, c_in)
         if step != "same":
             self.blur = Fir(4.0 if step == "up" else 1.0)
         self.scale, self.step, self.demod = 1 / sqrt(c_in * kernel**2), step, demod
 
-    def forward(self, x: Tensor, style: Tensor) -> Tensor:
+    def forward(self, x: Tensor, style: Tensor | Prompt) -> Tensor:
         """[n, c_in, h, w], [n, style_dim] -> [n, c_out, h', w']."""
         w, s = self.weight[0], self.modulation(style) * self.scale
         y = self._conv(times(x, s), w)
@@ -83,7 +108,7 @@ class StyledConv(nn.Module):
         self.noise = NoiseInjection()
         self.activate = Activation(c_out)
 
-    def forward(self, x: Tensor, style: Tensor, noise: Tensor) -> Tensor:
+    def forward(self, x: Tensor, style: Tensor | Prompt, noise: Tensor) -> Tensor:
         """noise [n or 1, 1, h', w'] of the side that comes out."""
         return self.activate(self.noise(self.conv(x, style), noise))  # type: ignore[no-any-return]
 
@@ -98,7 +123,7 @@ class ToRGB(nn.Module):
         self.conv = ModulatedConv(c_in, 3, 1, style_dim, demod=False)
         self.bias = nn.Parameter(torch.zeros(1, 3, 1, 1))
 
-    def forward(self, h: Tensor, style: Tensor, rgb: Tensor | None = None) -> Tensor:
+    def forward(self, h: Tensor, style: Tensor | Prompt, rgb: Tensor | None = None) -> Tensor:
         """h [n, c, s, s], rgb [n, 3, s / 2, s / 2] -> [n, 3, s, s]."""
-        y: Tensor = self.conv(h, style) + self.bias
+        y: Tensor = self.conv(h, style).to(self.bias.dtype) + self.bias
         return y if rgb is None else y + self.upsample.doubled(rgb)
