@@ -56,14 +56,19 @@ class VSPBFR(nn.Module):
         return self.bank.input.input.dtype
 
     def placed(self, device: torch.device, dtype: torch.dtype) -> VSPBFR:
-        """On the device, convolutions in the type; what amplifies rounding keeps its own: the diffuser, the mapping,
-        modulation, colours, the mean code."""
+        """On the device, channels last, convolutions in the type; what amplifies rounding keeps its own: the diffuser,
+        the mapping, modulation, colours, the mean code."""
         exact = [self.diffuser, self.restoration.style, *(m for m in self.modules() if isinstance(m, Modulation))]
         kept = {id(t) for part in exact for t in part.parameters()} | {id(self.latent_avg)}
         kept |= {id(m.bias) for m in self.modules() if isinstance(m, ToRGB)}
         for t in (*self.parameters(), *self.buffers()):
             if t.is_floating_point() and id(t) not in kept:
                 t.data = t.data.to(dtype)
+        for t in self.parameters():
+            if t.ndim == 4:
+                t.data = t.data.contiguous(memory_format=torch.channels_last)
+            if t.ndim == 5:  # of a modulated convolution: [1, o, i, k, k]
+                t.data = t.data[0].contiguous(memory_format=torch.channels_last)[None]
         return self.to(device)
 
     def encode(self, x: Tensor) -> Tensor:

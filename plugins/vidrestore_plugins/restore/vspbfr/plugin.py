@@ -84,7 +84,7 @@ class VSPBFRRestorer:
 
         if self._net is None:
             raise ValueError("VSPBFRRestorer.restore was called before open")
-        net, x = self._net, (2 * faces.crops - 1).to(self._net.dtype)
+        net, x = self._net, (2 * faces.crops - 1).to(self._net.dtype, memory_format=torch.channels_last)
         read = self._codes(x, faces, ctx)
         w_hat = self._steadied(read, (yield Latent("w", read)))
         given = self._given(len(faces), ctx)
