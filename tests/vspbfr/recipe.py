@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 Net = TypeVar("Net", bound=nn.Module)
 GOLDEN: dict[str, Any] = json.loads((Path(__file__).parent / "golden.json").read_text())
-GENERATORS = ("decoder", "g_ema")
+GENERATORS = ("decoder", "g_ema", "d")
 
 
 def normal(name: str, *shape: int) -> Tensor:
@@ -28,16 +28,19 @@ def normal(name: str, *shape: int) -> Tensor:
     return torch.from_numpy(draw.standard_normal(shape).astype(np.float32))
 
 
-def picture(side: int) -> Tensor:
-    """Two waves a channel, [1, 3, side, side] in -0.9..0.9, f32."""
+def picture(side: int, b: int = 0) -> Tensor:
+    """Two waves a channel, [1, 3, side, side] in -0.9..0.9, f32; ``b`` moves them."""
     y, x = np.meshgrid(np.arange(side) / side, np.arange(side) / side, indexing="ij")
     turn = 2 * np.pi
-    waves = [0.6 * np.sin(turn * (3 * x + 2 * y) + c) + 0.3 * np.cos(turn * (11 * x - 7 * y) + 2 * c) for c in range(3)]
+    waves = [
+        0.6 * np.sin(turn * (3 * x + 2 * y) + c + b) + 0.3 * np.cos(turn * (11 * x - 7 * y) + 2 * c - b)
+        for c in range(3)
+    ]
     return torch.from_numpy(np.stack(waves)[None].astype(np.float32))
 
 
 def filled(net: Net, rules: str, prefix: str) -> Net:
-    """The network with weights by name ("prefix/key") under the rules of one of the four networks."""
+    """The network with weights by name ("prefix/key") under the rules of one of the networks."""
     for key, tensor in net.state_dict().items():
         if tensor.is_floating_point() and not key.endswith("kernel"):
             tensor.copy_(value(rules, key, normal(f"{prefix}/{key}", *tensor.shape)))

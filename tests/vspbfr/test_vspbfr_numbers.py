@@ -23,6 +23,8 @@ from torch import Tensor, nn
 
 from vidrestore_plugins.restore.vspbfr.bank import Generator
 from vidrestore_plugins.restore.vspbfr.diffuser import Block, Diffuser
+from vidrestore_plugins.restore.vspbfr.discriminator import Block as DiscriminatorBlock
+from vidrestore_plugins.restore.vspbfr.discriminator import Discriminator
 from vidrestore_plugins.restore.vspbfr.encoder import Head, Unit
 from vidrestore_plugins.restore.vspbfr.layers import mapping
 from vidrestore_plugins.restore.vspbfr.model import VSPBFR, Given
@@ -56,6 +58,7 @@ LAYERS: dict[str, tuple[Callable[[], nn.Module], str, str]] = {
     "diffuser32": (lambda: Diffuser(DiffuserSize(), 32), "att_mapper", "x18 c18 t"),
     "irse_down": (lambda: Unit(16, 32, 2, 16), "encoder", "x16"),
     "irse_same": (lambda: Unit(16, 16, 2, 16), "encoder", "x16"),
+    "resblock": (lambda: DiscriminatorBlock(16, 24), "d", "x16"),
     "gsb": (lambda: Head(16, 16, 16), "encoder", "x16b"),
 }
 
@@ -158,3 +161,11 @@ def test_the_generators_picture() -> None:
         y = generator.picture(normal("input/w", 1, 18, 512), noise)
     assert y.shape == (1, 3, 1024, 1024)
     assert deviation(record(y), GOLDEN["generator"]["picture"]) < 1e-4
+
+
+@pytest.mark.slow
+def test_the_discriminator() -> None:
+    net = filled(Discriminator(PUBLISHED), "d", "d")
+    with torch.inference_mode():
+        logits = net(torch.cat([picture(512), picture(512, 1)]))
+    assert logits.flatten().tolist() == pytest.approx(GOLDEN["discriminator"]["logits"], rel=1e-4)

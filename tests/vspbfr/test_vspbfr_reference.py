@@ -22,7 +22,7 @@ WIDER = NANO.model_copy(update={"side": 64, "bank_side": 128, "widths": (16, 16,
 @pytest.mark.parametrize(("size", "faces"), [(NANO, 1), (NANO, 3), (WIDER, 2)])
 def test_the_whole_chain_gives_what_the_published_graph_gives(size: Size, faces: int) -> None:
     """f64: one convolution for all samples, no weights of their own, the bank's early end, one modulation of four
-    branches, centres of wide kernels, separable filters, what z says apart, channels last."""
+    branches, centres of wide kernels, filters of all channels at once, what z says apart, channels last."""
     torch.manual_seed(3)
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)

@@ -13,11 +13,12 @@ from vspbfr_nano import drawn, nano
 
 from vidrestore_plugins.restore.vspbfr.bank import Bank, Generator
 from vidrestore_plugins.restore.vspbfr.diffuser import Diffuser, posterior
+from vidrestore_plugins.restore.vspbfr.discriminator import Discriminator
 from vidrestore_plugins.restore.vspbfr.encoder import Encoder
 from vidrestore_plugins.restore.vspbfr.layers import EqualConv, Fir
 from vidrestore_plugins.restore.vspbfr.model import VSPBFR, Given
 from vidrestore_plugins.restore.vspbfr.restoration import Restoration
-from vidrestore_plugins.restore.vspbfr.sizes import NANO, PUBLISHED, DiffuserSize, Size
+from vidrestore_plugins.restore.vspbfr.sizes import NANO, OWN, PUBLISHED, DiffuserSize, Size
 from vidrestore_plugins.restore.vspbfr.style import ModulatedConv, Modulation, Prompt
 
 
@@ -37,6 +38,7 @@ NETWORKS = {
     "generator": (lambda: Generator(PUBLISHED), 171, 30_370_060, "4bc1a88efc79f16b"),
     "restoration 256": (lambda: Restoration(published(256)), 283, 111_612_078, "39f19126e73ec633"),
     "restoration 512": (lambda: Restoration(published(512)), 322, 112_550_773, "9e26f6d3c3af4d16"),
+    "discriminator": (lambda: Discriminator(PUBLISHED), 57, 28_982_849, "4ae6553789161f07"),
     "restoration 1024": (lambda: Restoration(published(1024)), 361, 112_949_468, "080799ed87bd7a49"),
 }
 
@@ -49,6 +51,17 @@ def test_published_names_shapes_and_counts(name: str) -> None:
     assert len(net.state_dict()) == tensors
     assert sum(p.numel() for p in net.parameters()) == parameters
     assert listing(net) == digest
+
+
+def test_the_small_size_is_small() -> None:
+    """Parameters, and what its file holds in half precision: it can be handed out."""
+    with torch.device("meta"):
+        net = VSPBFR(OWN["xs"])
+        generator = Generator(OWN["xs"])
+    parts = {name: sum(p.numel() for p in part.parameters()) for name, part in net.named_children()}
+    assert parts == {"encoder": 3_575_488, "diffuser": 330_752, "bank": 1_470_820, "restoration": 5_532_390}
+    assert sum(p.numel() for p in generator.parameters()) == 1_634_954
+    assert sum(2 * t.numel() for t in net.state_dict().values()) < 25e6
 
 
 def test_cost() -> None:

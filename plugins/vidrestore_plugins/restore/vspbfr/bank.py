@@ -36,12 +36,12 @@ class Constant(nn.Module):
 
 
 class StoredNoise(nn.Module):
-    """Maps that come with published weights, one for each side in turn; for whoever hands noise in."""
+    """Maps that come with the weights, one for each side in turn; for whoever hands noise in."""
 
     def __init__(self, sides: Sequence[int]) -> None:
         super().__init__()
         for i, side in enumerate(sides):
-            self.register_buffer(f"noise_{i}", torch.zeros(1, 1, side, side))
+            self.register_buffer(f"noise_{i}", torch.randn(1, 1, side, side))
 
 
 class Bank(nn.Module):

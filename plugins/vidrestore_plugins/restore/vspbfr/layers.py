@@ -93,19 +93,15 @@ class Fir(nn.Module):
 
     def forward(self, x: Tensor, pad: int) -> Tensor:
         """``pad`` zeros at each edge: [n, c, h, w] -> [n, c, h + 2 pad - 3, w + 2 pad - 3]."""
-        row, c = self._row(x), x.shape[1]
-        x = F.conv2d(x, row.view(1, 1, 4, 1).expand(c, 1, 4, 1), padding=(pad, 0), groups=c)
-        return F.conv2d(x, row.view(1, 1, 1, 4).expand(c, 1, 1, 4), padding=(0, pad), groups=c)
+        return F.conv2d(x, self._each(x), padding=pad, groups=x.shape[1])
 
     def doubled(self, x: Tensor) -> Tensor:
         """Twice the side: zeros between the samples, filtered: [n, c, h, w] -> [n, c, 2 h, 2 w]."""
-        row, c = self._row(x), x.shape[1]
-        kernel = torch.outer(row, row).expand(c, 1, 4, 4)
-        return F.conv_transpose2d(x, kernel, stride=2, padding=1, groups=c)
+        return F.conv_transpose2d(x, self._each(x), stride=2, padding=1, groups=x.shape[1])
 
-    def _row(self, x: Tensor) -> Tensor:
-        """The kernel is separable: its sum over rows, of which one direction takes the root of the gain."""
-        return (self.kernel.sum(0) / self.kernel.sum().sqrt()).to(x.dtype)
+    def _each(self, x: Tensor) -> Tensor:
+        """The same for every channel. In two passes, rows and columns, it takes twice the time."""
+        return self.kernel.to(x.dtype).expand(x.shape[1], 1, 4, 4)
 
 
 def mapping(dim: int, layers: int) -> nn.Sequential:

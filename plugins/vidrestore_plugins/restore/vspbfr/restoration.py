@@ -114,7 +114,7 @@ class Restoration(nn.Module):
     def _bottleneck(self, size: Size) -> None:
         c = size.width(4)
         self.final_layer = DilatedGroup(c, c, 3)
-        self.final_linear = nn.Sequential(EqualLinear(16 * c, size.code_dim, active=True), nn.Dropout(0.5))
+        self.final_linear = nn.Sequential(EqualLinear(16 * c, size.code_dim, active=True), nn.Dropout(size.dropout))
         self.final_transfer = EqualLinear(size.code_dim, 16 * c, active=True)
 
     def _decoder(self, size: Size) -> None:

@@ -56,6 +56,7 @@ class Size(Part):
     style_dim: int = 512  # of w and z
     code_dim: int = 1024  # of c
     mapping_layers: int = 8
+    dropout: float = 0.5  # of c, in training
     encoder: EncoderSize | PooledEncoderSize = EncoderSize()
     diffuser: DiffuserSize = DiffuserSize()
 
@@ -101,6 +102,7 @@ OWN: Final = {
         style_dim=32,
         code_dim=24,
         mapping_layers=2,
+        dropout=0.0,
         encoder=PooledEncoderSize(side=32, widths=(8, 8, 16, 16), units=(1, 1, 1, 1), squeeze=4),
         diffuser=DiffuserSize(blocks=1, scale="channels"),
     ),
@@ -111,6 +113,7 @@ OWN: Final = {
         style_dim=128,
         code_dim=128,
         mapping_layers=4,
+        dropout=0.0,
         encoder=PooledEncoderSize(),
         diffuser=DiffuserSize(blocks=2, scale="channels"),
     ),
