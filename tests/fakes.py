@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from vidrestore.geometry.template import FFHQ_512
-from vidrestore.types import Damage, FaceBatch, Faces, Frame, Latent, Layout
+from vidrestore.types import Damage, FaceBatch, Faces, Frame, Latent, Layout, Stretch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -169,22 +169,20 @@ class Mean:
     def wants(self, latent: str) -> bool:
         return self.only is None or latent in self.only
 
-    def smooth(
-        self, x: Tensor, t: Tensor, weight: Tensor, present: Tensor, n_now: int, state: Any
-    ) -> tuple[Tensor, Any]:
-        k, shape = x.shape[0], x.shape[2:]
-        here = present.reshape(*present.shape, *(1 for _ in shape)).to(x.dtype)
-        share = here * (1 + weight.to(x.dtype)).expand(*x.shape[:2], *weight.shape[2:])
+    def smooth(self, stretch: Stretch, state: Any) -> tuple[Tensor, Any]:
+        x, k, shape = stretch.x, stretch.x.shape[0], stretch.x.shape[2:]
+        here = stretch.present.reshape(*stretch.present.shape, *(1 for _ in shape)).to(x.dtype)
+        share = here * (1 + stretch.evidence.to(x.dtype)).expand(*x.shape[:2], *stretch.evidence.shape[2:])
         if state is None:
             state = {"x": x.new_zeros(k, self.past, *shape), "w": share.new_zeros(k, self.past, *share.shape[2:])}
         values, weights = torch.cat([state["x"], x], 1), torch.cat([state["w"], share], 1)
         out = []
-        for i in range(n_now):
+        for i in range(stretch.n_now):
             window = slice(i, i + self.past + 1 + self.lookahead)
             total = weights[:, window].sum(1)
             out.append((values[:, window] * weights[:, window]).sum(1) / torch.where(total > 0, total, 1))
-        after = {"x": values[:, n_now : n_now + self.past], "w": weights[:, n_now : n_now + self.past]}
-        return torch.stack(out, 1), after
+        kept = slice(stretch.n_now, stretch.n_now + self.past)
+        return torch.stack(out, 1), {"x": values[:, kept], "w": weights[:, kept]}
 
 
 class Whole:

@@ -155,8 +155,8 @@ class Late:
     def wants(self, latent: str) -> bool:
         return True
 
-    def smooth(self, x: Any, t: Any, weight: Any, present: Any, n_now: int, state: Any) -> Any:
-        return x[:, :n_now] * 0.5 + x[:, :1] * 0.5, {}
+    def smooth(self, stretch: Any, state: Any) -> Any:
+        return stretch.x[:, : stretch.n_now] * 0.5 + stretch.x[:, :1] * 0.5, {}
 
 
 def test_breaches_of_a_smoother_are_caught() -> None:

@@ -9,8 +9,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from vidrestore.errors import InputMediaError, ResourceError, RunError, UsageError, VidrestoreError
-from vidrestore.hooks import Assessor, Blender, Context, Detector, Restorer, Smoother, Tracker
-from vidrestore.types import Damage, FaceBatch, Faces, Frame, Latent, Layout, Scene
+from vidrestore.hooks import Assessor, Blender, Context, Degrader, Detector, Restorer, Smoother, Tracker, Wear
+from vidrestore.types import Damage, FaceBatch, Faces, Film, Frame, Latent, Layout, Scene, Stretch
 
 if TYPE_CHECKING:
     from vidrestore.weights.store import weights_path, write_weights
@@ -22,9 +22,11 @@ __all__ = [
     "Blender",
     "Context",
     "Damage",
+    "Degrader",
     "Detector",
     "FaceBatch",
     "Faces",
+    "Film",
     "Frame",
     "InputMediaError",
     "Latent",
@@ -34,9 +36,11 @@ __all__ = [
     "RunError",
     "Scene",
     "Smoother",
+    "Stretch",
     "Tracker",
     "UsageError",
     "VidrestoreError",
+    "Wear",
     "weights_path",
     "write_weights",
 ]

@@ -9,18 +9,20 @@ their hashes go into the run record.
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, MutableMapping
     from pathlib import Path
 
+    import numpy as np
     import torch
+    from numpy.typing import NDArray
     from pydantic import BaseModel
     from torch import Tensor
 
     from vidrestore.notes import Notes
-    from vidrestore.types import Damage, FaceBatch, Faces, Latent
+    from vidrestore.types import Damage, FaceBatch, Faces, Film, Latent, Stretch
 
 
 @runtime_checkable
@@ -112,21 +114,17 @@ class Restorer(Plugin, Protocol):
 class Smoother(Plugin, Protocol):
     """Steadies a latent over time."""
 
-    lookahead: int  # frames of the future it wants to see
+    lookahead: int  # frames of the future it wants to see of the latents it smooths
 
     def wants(self, latent: str) -> bool:
         """Whether it smooths the latent of this name ("crop" and "output" are names too)."""
         ...
 
-    def smooth(
-        self, x: Tensor, t: Tensor, weight: Tensor, present: Tensor, n_now: int, state: Any
-    ) -> tuple[Tensor, Any]:
+    def smooth(self, stretch: Stretch, state: Any) -> tuple[Tensor, Any]:
         """Smooth one window of k tracks.
 
-        x: [k, t, ...] the window's ``n_now`` frames, then look-ahead (less of it at a shot's end);
-        t: f64 [k, t] seconds; weight: f32 [k, t, ...] the evidence map pooled to x's grid (broadcastable);
-        present: bool [k, t]; state: None at a track's start, else what the window before gave, with one
-        row per track. Gives the ``n_now`` frames smoothed and the new state: a dict of tensors [k, ...].
+        state: None at a track's start, else what the window before gave, with one row per track. Gives the
+        ``n_now`` frames smoothed, [k, n_now, ...], and the new state: a dict of tensors [k, ...].
         """
         ...
 
@@ -138,6 +136,30 @@ class Blender(Plugin, Protocol):
     def blend(self, faces: FaceBatch, restored: Tensor) -> tuple[Tensor, Tensor]:
         """f32 [n, 3, S, S] -> (restored, colour-matched; alpha f32 [n, 1, S, S] in 0..1)."""
         ...
+
+
+class Wear(Protocol):
+    """One film's damage: drawn, and the same whenever it is asked."""
+
+    @property
+    def codec(self) -> Literal["libx264", "mpeg4", "mpeg2video"]: ...
+
+    @property
+    def quality(self) -> int:
+        """CRF of x264, quantiser of the others."""
+        ...
+
+    def before_coding(self, frame: NDArray[np.uint8], t: int) -> NDArray[np.uint8]:
+        """Frame t, RGB [h, w, 3], upright -> the same damaged, at the size it is coded at (even sides, the same for
+        all frames). The engine codes it, decodes it and enlarges it."""
+        ...
+
+
+@runtime_checkable
+class Degrader(Plugin, Protocol):
+    """Damages a film on purpose."""
+
+    def begin(self, film: Film) -> Wear: ...
 
 
 @runtime_checkable

@@ -27,7 +27,7 @@ from vidrestore.engine.memory import Layer, Memory
 from vidrestore.engine.noise import TrackKey
 from vidrestore.geometry.template import FFHQ_512
 from vidrestore.notes import Notes
-from vidrestore.types import Damage, FaceBatch, Faces, Frame, Latent
+from vidrestore.types import Damage, FaceBatch, Faces, Film, Frame, Latent, Stretch
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -127,20 +127,56 @@ def check_restorer(cls: Any, **options: Any) -> None:
         assert torch.allclose(alone[0], whole[i], atol=2e-3), "a face depends on the other faces of its batch"
 
 
+_LATENTS = {"w0": (5,), "g": (4, 16, 16), "crop": (3, 32, 32), "output": (3, 32, 32)}  # vectors, maps, pictures
+
+
 def check_smoother(cls: Any, **options: Any) -> None:
-    """A constant stays; windows equal the whole; state is a dict of tensors with one row a track."""
+    """What is constant stays; windows equal the whole; an absent face changes nothing; tracks do not see one
+    another; state is a dict of tensors with one row a track. Of every kind of latent that it wants."""
     smoother = _made(cls, options)
     assert smoother.lookahead >= 0, "lookahead must not be negative"
     assert isinstance(smoother.wants("w0"), bool), "wants must say yes or no"
-    n = 24
-    constant = torch.full((2, n, 5), 0.25)
-    assert torch.allclose(_windows(smoother, constant, n), constant, atol=1e-5), "a constant latent must stay"
-    moving = torch.sin(torch.arange(2 * n * 5).reshape(2, n, 5) / 9)
-    whole = _windows(smoother, moving, n)
+    for latent, shape in _LATENTS.items():
+        if smoother.wants(latent):
+            _check_smoothing(smoother, latent, shape)
+
+
+def _check_smoothing(smoother: Any, latent: str, shape: tuple[int, ...]) -> None:
+    n, missing = 24, slice(9, 11)
+    constant = torch.full((2, n, *shape), 0.25)
+    assert torch.allclose(_windows(smoother, latent, constant, n), constant, atol=1e-5), "a constant latent must stay"
+    at = torch.arange(n).reshape(1, n, *(1 for _ in shape))
+    moving = 0.5 + 0.3 * torch.sin(torch.arange(2 * n * constant[0, 0].numel()).reshape(constant.shape) / 9 + at)
+    whole = _windows(smoother, latent, moving, n)
     for size in (4, 8):
-        assert torch.allclose(_windows(smoother, moving, size), whole, atol=1e-5), (
-            f"windows of {size} change the result"
-        )
+        parts = _windows(smoother, latent, moving, size)
+        assert torch.allclose(parts, whole, atol=1e-5), f"windows of {size} change the result"
+    alone = _windows(smoother, latent, moving[1:], n)
+    assert torch.allclose(alone[0], whole[1], atol=1e-5), "a track depends on the other tracks"
+    other = moving.clone()
+    other[:, missing] = 9.0
+    without = [_windows(smoother, latent, x, 8, missing) for x in (moving, other)]
+    kept = torch.ones(n, dtype=torch.bool)
+    kept[missing] = False
+    assert torch.equal(without[0][:, kept], without[1][:, kept]), "frames in which a face is absent must not count"
+
+
+def check_degrader(cls: Any, **options: Any) -> None:
+    """The same film and seed give the same damage, frame by frame in any order; another seed another; every frame at one
+    even size; something is damaged."""
+    degrader = _made(cls, options)
+    frame = np.tile(np.arange(96, dtype=np.uint8)[None, :, None] * 2, (64, 1, 3))
+    wear, again, other = (degrader.begin(Film(96, 64, 3, seed, None)) for seed in (1, 1, 2))
+    assert wear.codec in ("libx264", "mpeg4", "mpeg2video"), "codec must be libx264, mpeg4 or mpeg2video"
+    seen = [wear.before_coding(frame.copy(), t) for t in range(3)]
+    assert len({x.shape for x in seen}) == 1 and seen[0].shape[2] == 3, "all frames must have one size [h, w, 3]"
+    assert not any(side % 2 for side in seen[0].shape[:2]), "sides must be even"
+    assert all(x.dtype == np.uint8 for x in seen), "frames must be uint8"
+    for t in (2, 0, 1):
+        assert np.array_equal(again.before_coding(frame.copy(), t), seen[t]), "damage must follow from seed and t alone"
+    differs = [not np.array_equal(other.before_coding(frame.copy(), t), x) for t, x in enumerate(seen)]
+    assert any(differs), "another seed must give another damage"
+    assert not np.array_equal(seen[0], frame), "nothing was damaged"
 
 
 def check_blender(cls: Any, **options: Any) -> None:
@@ -243,17 +279,24 @@ def restored_faces(restorer: Any, batch: FaceBatch) -> Tensor:
             value = latent.value
 
 
-def _windows(smoother: Any, x: Tensor, size: int) -> Tensor:
-    """Smooth a sequence [k, t, d] in windows with look-ahead."""
+def _windows(smoother: Any, latent: str, x: Tensor, size: int, missing: slice | None = None) -> Tensor:
+    """Smooth a sequence [k, t, ...] in windows with look-ahead."""
     k, n = x.shape[:2]
-    t = torch.arange(n, dtype=torch.float64).expand(k, n) / 25
+    picture = x if x.shape[2:] == (3, 32, 32) else x.mean(tuple(range(2, x.ndim))).reshape(k, n, 1, 1, 1)
+    source = picture.expand(k, n, 3, 32, 32)
+    present = torch.ones(k, n, dtype=torch.bool)
+    if missing is not None:
+        present[:, missing] = False
+    evidence = torch.full((k, n, *(1 for _ in x.shape[2:])), 0.5)
     out, state = [], None
     for start in range(0, n, size):
         stop = min(n, start + size)
         ahead = slice(start, min(n, stop + smoother.lookahead))
-        weight = torch.full((k, ahead.stop - start, 1), 0.5)
-        present = torch.ones(k, ahead.stop - start, dtype=torch.bool)
-        y, state = smoother.smooth(x[:, ahead], t[:, ahead], weight, present, stop - start, state)
+        times = torch.arange(ahead.start, ahead.stop, dtype=torch.float64) / 25
+        stretch = Stretch(
+            latent, x[:, ahead], source[:, ahead], times, evidence[:, ahead], present[:, ahead], stop - start
+        )
+        y, state = smoother.smooth(stretch, state)
         assert y.shape == x[:, start:stop].shape, "smooth must give the window's n_now frames"
         for key, part in (state or {}).items():
             assert isinstance(part, torch.Tensor) and len(part) == k, f"state['{key}'] must be a tensor [k, ...]"

@@ -193,12 +193,46 @@ class Damage:
         return len(self.resolution)
 
 
+@dataclass(frozen=True, slots=True)
+class Film:
+    """What is known of a film before it is damaged. Sides are upright."""
+
+    width: int
+    height: int
+    frames: int
+    seed: int  # of the damage
+    eyes: float | None  # px between the eyes of its main face; None where no face was found
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Latent:
     """What a restorer yields: a named tensor that is smoothed over time and handed back."""
 
     name: str
     value: Tensor  # [n, ...], rows as in the batch
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Stretch:
+    """One latent of k tracks over a window and the look-ahead behind it: what a smoother sees."""
+
+    latent: str  # its name; "crop" is the source's crop, "output" what restoring it changed (restored - source)
+    x: Tensor  # [k, t, ...] the window's ``n_now`` frames, then look-ahead (less of it at a shot's end)
+    source: Tensor  # f32 [k, t, 3, S, S], 0..1: the crops as the film has them
+    times: Tensor  # f64 [t], seconds
+    evidence: Tensor  # f32 [k, t, ...], broadcastable to x: 0 = only noise changed since the frame before .. 1
+    present: Tensor  # bool [k, t]; where it is not, x, source and evidence are 0
+    n_now: int
+
+    def __post_init__(self) -> None:
+        k, t = self.x.shape[:2]
+        shapes = {"source": (k, t), "evidence": (k, t), "present": (k, t), "times": (t,)}
+        for name, want in shapes.items():
+            got = tuple(getattr(self, name).shape[: len(want)])
+            if got != want:
+                raise ValueError(f"Stretch.{name} must begin with {list(want)}; got {list(got)}")
+        if not 1 <= self.n_now <= t:
+            raise ValueError(f"Stretch.n_now must be 1 to {t}; got {self.n_now}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vidrestore.engine.record import Record, write_json
-from vidrestore.errors import ClosedPipe, OutputError, UsageError, VidrestoreError
+from vidrestore.engine.record import NOTICE, Record, write_json
+from vidrestore.errors import ClosedPipe, OutputError, UsageError, VidrestoreError, did_you_mean
 from vidrestore.media.encoding import EncodeSettings
 from vidrestore.media.reader import ReadSettings
 from vidrestore.media.tracks import default_suffix
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from vidrestore.config import RunConfig
     from vidrestore.engine.clock import Clock
     from vidrestore.engine.pipeline import Stages
+    from vidrestore.hooks import Restorer
     from vidrestore.media.reader import Source
     from vidrestore.media.writer import Sink
     from vidrestore.notes import Notes
@@ -38,6 +39,17 @@ class Job:
     overwrite: bool = False
     skip_existing: bool = False
     report: Path | None = None  # None: beside the target
+    work: Work | None = None  # None: restoring
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What is done to a film, and how that is told."""
+
+    suffix: str  # of the output's name
+    notice: str  # of the record: what whoever sees the film should know
+    said: str  # in the container's tag
+    frames: Callable[[RunConfig, Source, Record, Notes, Clock], Generator[tuple[Frame, Window | None], None, None]]
 
 
 @dataclass(slots=True)
@@ -56,10 +68,11 @@ def run(job: Job, notes: Notes, tell: Callable[[Progress], None] | None = None) 
     The record is written in every case, where there is a place for it. Raises VidrestoreError; PartialInput
     after publishing what could be read.
     """
-    record = Record(job.source, job.target or "", job.config)
+    work = job.work or RESTORING
+    record = Record(job.source, job.target or "", job.config, notice=work.notice)
     error: BaseException | None = None
     try:
-        _run(job, record, notes, tell)
+        _run(job, work, record, notes, tell)
     except BaseException as caught:
         error = caught
         raise
@@ -76,22 +89,22 @@ class Skipped(VidrestoreError):
     exit_code = 0
 
 
-def _run(job: Job, record: Record, notes: Notes, tell: Callable[[Progress], None] | None) -> None:
+def _run(job: Job, work: Work, record: Record, notes: Notes, tell: Callable[[Progress], None] | None) -> None:
     if job.source == "-" and job.target is None:
         what = "standard input has no name to derive the output's from"
         raise UsageError("-", what, "add -o FILE, or -o - for a pipe")
     decoder = job.config.step("decode").make()
     with decoder.open(job.source, notes, settings=read_settings(job.config)) as source:
-        target = _target(job, source)
+        target = _target(job, work, source)
         record.target = "-" if target is None else str(target)
         _describe_input(record, source)
         if target is not None and job.skip_existing and target.exists():
             raise Skipped(str(target), "exists", "skipped")
-        settings = encode_settings(job.config, _tags(record), piped=target is None, named=job.target is not None)
+        settings = encode_settings(job.config, _tags(record, work), piped=target is None, named=job.target is not None)
         encoder = job.config.step("encode").make()
         with encoder.open(target, source, settings, notes, overwrite=job.overwrite) as sink:
             try:
-                _restore(job.config, source, sink, record, notes, tell)
+                _carry_out(work, job.config, source, sink, record, notes, tell)
                 sink.finish()
             except ClosedPipe:
                 raise
@@ -104,7 +117,8 @@ def _run(job: Job, record: Record, notes: Notes, tell: Callable[[Progress], None
             raise source.failure
 
 
-def _restore(
+def _carry_out(
+    work: Work,
     config: RunConfig,
     source: Source,
     sink: Sink,
@@ -116,7 +130,7 @@ def _restore(
 
     clock = Clock()
     total = source.info.frames or _expected(source)
-    frames = _frames(config, source, record, notes, clock)
+    frames = work.frames(config, source, record, notes, clock)
     try:
         for frame, window in frames:
             record.see(frame, window)
@@ -142,6 +156,9 @@ def _frames(
     yield from restored(source.frames(), stages_of(config, record), notes, clock)
 
 
+RESTORING = Work("restored", NOTICE, "synthesised=faces", _frames)
+
+
 def stages_of(config: RunConfig, record: Record) -> Stages:
     """All plugins of the chain, made and opened; their weights go into the record."""
     import torch
@@ -157,6 +174,7 @@ def stages_of(config: RunConfig, record: Record) -> Stages:
     auto = blend.strength == "auto"  # a fixed strength needs nobody to say how damaged a face is
     used = ("detect", "track", "align", *(["assess"] if auto else []), "restore", "smooth", "blend")
     plugins = {stage: config.step(stage).make() for stage in used}
+    _check_latents(config, plugins["restore"])
     for stage in {"detect", "assess", "restore"} & plugins.keys():
         plugins[stage].open(device)
     record.device = f"{device} {torch.cuda.get_device_name(device)}" if device.type == "cuda" else str(device)
@@ -176,6 +194,18 @@ def stages_of(config: RunConfig, record: Record) -> Stages:
         prefetch=s.prefetch_mb << 20,
         torch_threads=threads,
     )  # fmt: skip
+
+
+def _check_latents(config: RunConfig, restorer: Restorer) -> None:
+    """Refuse a smoother that is told of latents that nobody yields."""
+    from vidrestore.engine.latents import CROP, OUTPUT
+
+    known = (CROP, *restorer.latents, OUTPUT)
+    for name in (getattr(config.step("smooth").options, "latents", None) or "").split("+"):
+        if name and name not in known:
+            made_by = f"restore={config.step('restore').plugin}"
+            what = f"{made_by} yields no latent '{name}'{did_you_mean(name, known) or ';'} have: {' '.join(known)}"
+            raise UsageError(f"smooth={config.step('smooth').plugin}", what)
 
 
 def network_threads() -> int:
@@ -237,21 +267,21 @@ def _rate(text: str) -> Fraction:
     return rate
 
 
-def _target(job: Job, source: Source) -> Path | None:
+def _target(job: Job, work: Work, source: Source) -> Path | None:
     if job.target == "-":
         return None
     if job.target is not None:
         return Path(job.target)
     path = Path(job.source)
-    return path.with_name(f"{path.stem}.restored{default_suffix(source.info, source.streams)}")
+    return path.with_name(f"{path.stem}.{work.suffix}{default_suffix(source.info, source.streams)}")
 
 
-def _tags(record: Record) -> dict[str, str]:
+def _tags(record: Record, work: Work) -> dict[str, str]:
     import vidrestore
 
     chain = record.config
     return {
-        "VIDRESTORE": f"synthesised=faces; tool=vidrestore/{vidrestore.__version__}; "
+        "VIDRESTORE": f"{work.said}; tool=vidrestore/{vidrestore.__version__}; "
         f"chain={chain.chain}; report={_report_name(record.target)}"
     }
 

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 
 from vidrestore.errors import ResourceError
-from vidrestore.types import FaceBatch, Latent
+from vidrestore.types import FaceBatch, Latent, Stretch
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator
@@ -163,9 +163,10 @@ class Item:
 def smoothed(items: Iterable[Item], name: str, smoother: Smoother) -> Iterator[Item]:
     """Every item with its latent ``name`` smoothed and handed back."""
     held: deque[Item] = deque()
+    lookahead = smoother.lookahead if smoother.wants(name) else 0
     for item in items:
         held.append(item)
-        while held and _ready(held, smoother.lookahead):
+        while held and _ready(held, lookahead):
             yield _smooth(held, name, smoother)
             held.popleft()
     if held:
@@ -214,41 +215,42 @@ def _smooth_tracks(
 ) -> None:
     window, run = item.window, item.run
     assert run is not None and run.pending is not None
-    n_now = len(window.frames)
-    t_all = [f.seconds for f in window.frames] + _future_times(ahead, window.stop, smoother.lookahead)
-    value = run.pending.value
-    k, t = len(chosen), len(t_all)
-    x = value.new_zeros((k, t, *value.shape[1:]))
-    maps = value.new_zeros((k, t, *run.faces.evidence.shape[1:]), dtype=torch.float32)
-    present = torch.zeros((k, t), dtype=torch.bool, device=value.device)
-    for other in [item, *ahead]:
-        if other.run is not None and other.run.pending is not None:
-            _enter(other.run, chosen, window.start, t, x, maps, present)
-    times = torch.tensor(t_all, dtype=torch.float64, device=value.device).expand(k, t)
+    stretch = _stretch(item, ahead, name, smoother.lookahead, [track for track, _ in chosen])
     before = None if chosen[0][1] is None else _stacked([s for _, s in chosen])
-    result, after = smoother.smooth(x, times, pooled(maps, value), present, n_now, before)
+    result, after = smoother.smooth(stretch, before)
     for i, (track, _) in enumerate(chosen):
-        rows = torch.from_numpy(np.flatnonzero(run.faces.tracks == track)).to(value.device)
-        at = torch.from_numpy(run.faces.frames[run.faces.tracks == track] - window.start).to(value.device)
+        rows = torch.from_numpy(np.flatnonzero(run.faces.tracks == track)).to(out.device)
+        at = torch.from_numpy(run.faces.frames[run.faces.tracks == track] - window.start).to(out.device)
         out[rows] = result[i, at].to(out.dtype)
         state = {key: part[i].clone() for key, part in (after or {}).items()}
         last = int(run.faces.frames[run.faces.tracks == track].max())
         item.layer.set(("smooth", name, track), {"last": last, "state": state})
 
 
-def _enter(
-    run: Run, chosen: list[tuple[int, Any]], start: int, t: int, x: Tensor, maps: Tensor, present: Tensor
-) -> None:
-    """Copy a run's latents to their places in the table of tracks and frames."""
-    assert run.pending is not None
-    for i, (track, _) in enumerate(chosen):
-        rows = np.flatnonzero((run.faces.tracks == track) & (run.faces.frames < start + t))
-        if len(rows):
-            at = torch.from_numpy(run.faces.frames[rows] - start).to(x.device)
-            from_rows = torch.from_numpy(rows).to(x.device)
-            x[i, at] = run.pending.value[from_rows]
-            maps[i, at] = run.faces.evidence[from_rows].to(maps)
+def _stretch(item: Item, ahead: list[Item], name: str, lookahead: int, tracks: list[int]) -> Stretch:
+    """The table of tracks and frames: the item's window and what is known of the frames after it."""
+    window, run = item.window, item.run
+    assert run is not None and run.pending is not None
+    seconds = [f.seconds for f in window.frames] + _future_times(ahead, window.stop, lookahead)
+    value, faces = run.pending.value, run.faces
+    k, t = len(tracks), len(seconds)
+    x = value.new_zeros((k, t, *value.shape[1:]))
+    source = faces.crops.new_zeros((k, t, *faces.crops.shape[1:]))
+    maps = faces.evidence.new_zeros((k, t, *faces.evidence.shape[1:]))
+    present = torch.zeros((k, t), dtype=torch.bool, device=value.device)
+    for other in (i.run for i in [item, *ahead]):
+        if other is None or other.pending is None:
+            continue
+        for i, track in enumerate(tracks):
+            rows = np.flatnonzero((other.faces.tracks == track) & (other.faces.frames < window.start + t))
+            at = torch.from_numpy(other.faces.frames[rows] - window.start).to(value.device)
+            from_rows = torch.from_numpy(rows).to(value.device)
+            x[i, at] = other.pending.value[from_rows]
+            source[i, at] = other.faces.crops[from_rows]
+            maps[i, at] = other.faces.evidence[from_rows]
             present[i, at] = True
+    times = torch.tensor(seconds, dtype=torch.float64, device=value.device)
+    return Stretch(name, x, source, times, pooled(maps, value), present, len(window.frames))
 
 
 def _future_times(ahead: list[Item], stop: int, lookahead: int) -> list[float]:

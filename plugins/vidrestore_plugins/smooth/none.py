@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from vidrestore.api import Stretch
+
 
 class NoneOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -23,7 +25,5 @@ class NoSmoother:
     def wants(self, latent: str) -> bool:
         return False
 
-    def smooth(
-        self, x: Tensor, t: Tensor, weight: Tensor, present: Tensor, n_now: int, state: Any
-    ) -> tuple[Tensor, Any]:
-        return x[:, :n_now], None
+    def smooth(self, stretch: Stretch, state: Any) -> tuple[Tensor, Any]:
+        return stretch.x[:, : stretch.n_now], None
