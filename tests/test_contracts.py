@@ -24,6 +24,7 @@ CHECKS = {
     "restore": testing.check_restorer,
     "smooth": testing.check_smoother,
     "blend": testing.check_blender,
+    "degrade": testing.check_degrader,
 }
 INSTALLED = [(kind, name) for kind in CHECKS for name in registry.entries(kind)]
 

@@ -39,6 +39,7 @@ METHODS: Final = {
     "smooth": ("smooth",),
     "blend": ("blend",),
     "encode": ("open",),
+    "degrade": ("begin",),
 }
 
 

@@ -162,8 +162,8 @@ def _check_smoothing(smoother: Any, latent: str, shape: tuple[int, ...]) -> None
 
 
 def check_degrader(cls: Any, **options: Any) -> None:
-    """The same film and seed give the same damage, frame by frame in any order; another seed another; every frame at one
-    even size; something is damaged."""
+    """Damage follows from the film, its seed and the frame's number alone; another seed is another damage; all frames
+    get one even size; something is damaged."""
     degrader = _made(cls, options)
     frame = np.tile(np.arange(96, dtype=np.uint8)[None, :, None] * 2, (64, 1, 3))
     wear, again, other = (degrader.begin(Film(96, 64, 3, seed, None)) for seed in (1, 1, 2))

@@ -141,7 +141,7 @@ def command(
 
     settings |= assignments(assigned)
     config = resolve(preset=preset, chain=chain, settings=settings, encoder=encoder, config_file=config_file)
-    _stop_on_signals()
+    stop_on_signals()
     from vidrestore.cli.progress import teller
     from vidrestore.engine.job import Job, run
     from vidrestore.notes import Notes
@@ -169,7 +169,7 @@ def assignments(pairs: tuple[str, ...]) -> dict[str, str]:
     return found
 
 
-def _stop_on_signals() -> None:
+def stop_on_signals() -> None:
     """The first signal ends the run in good order, the second at once."""
     import os
 

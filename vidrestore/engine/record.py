@@ -82,6 +82,8 @@ class Record:
     device: str = ""
     torch_threads: int = 0  # CPU threads of the networks; the encoder's are in ``output``
     faces: int = 0
+    notice: str = NOTICE
+    degrade: dict[str, Any] | None = None  # what damaged the film, where that was asked
 
     def see(self, frame: Frame, window: Window | None) -> None:
         """Enter one finished frame; without a window it went through unseen."""
@@ -116,7 +118,7 @@ class Record:
         config = self.config
         return {
             "schema": SCHEMA,
-            "notice": NOTICE,
+            "notice": self.notice,
             "vidrestore": vidrestore.__version__,
             "source": printable(self.source),
             "target": printable(self.target),
@@ -136,6 +138,7 @@ class Record:
             "frames_changed": self.frames_changed,
             "faces": self.faces,
             "strength": self.strengths.as_dict(),
+            **({"degrade": self.degrade} if self.degrade else {}),
             "shots": self.shots,
             "tracks": [_rounded(asdict(t)) for t in self.tracks.values()],
             "notes": [asdict(n) for n in notes.all()],

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import av
 import cv2
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
-    Frames = NDArray[np.uint8]  # RGB [t, h, w, 3]
+    Frames = NDArray[np.uint8]  # RGB [t, h, w, 3], or one [h, w, 3]
 
 Codec = Literal["libx264", "mpeg4", "mpeg2video"]
 
@@ -35,41 +37,60 @@ def _matrices() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
 _TO_YUV, _TO_RGB = _matrices()
 
 
-def coded(frames: Frames, codec: Codec, quality: int, preset: str = "medium") -> Frames:
-    """Frames of even height and width as they come back from 4:2:0 coding at 25 fps, on one thread.
+class Recoder:
+    """Frames of even height and width through a 4:2:0 encoder and back, on one thread, as they come.
 
     quality: CRF of x264; quantiser of mpeg4 and mpeg2video, which know no CRF (FFmpeg ignores it there).
     Raises ValueError for an odd or empty size.
     """
-    count, height, width = frames.shape[:3]
-    if height % 2 or width % 2 or not frames.size:
-        raise ValueError(f"coded() needs frames of even sides; got {width}x{height}")
-    encoder: Any = av.CodecContext.create(codec, "w")
-    encoder.width, encoder.height, encoder.pix_fmt = width, height, "yuv420p"
-    encoder.framerate, encoder.time_base, encoder.thread_count = Fraction(25), Fraction(1, 25), 1
-    if codec == "libx264":
-        # x264's macroblock tree reads beyond narrow pictures: with it two runs may differ
-        encoder.options = {"crf": str(quality), "preset": preset, "x264-params": "mbtree=0"}
-    else:
-        encoder.qmin = encoder.qmax = quality
-        encoder.flags |= av.codec.context.Flags.qscale
-        encoder.global_quality = _LAMBDA * quality
-    decoder: Any = av.CodecContext.create(_DECODERS.get(codec, codec), "r")
-    decoder.thread_count = 1
-    out = []
-    for i in range(count + 1):
-        for packet in encoder.encode(_picture(frames[i], i) if i < count else None):
-            out += decoder.decode(packet)
-    out += decoder.decode(None)
-    if len(out) != count:
-        raise ValueError(f"{codec} gave {len(out)} of {count} frames back")
-    return np.stack([rgb(picture.to_ndarray()) for picture in out])
+
+    def __init__(
+        self, width: int, height: int, codec: Codec, quality: int, preset: str = "medium", rate: Fraction = Fraction(25)
+    ) -> None:
+        if width % 2 or height % 2 or not width or not height:
+            raise ValueError(f"video is coded in frames of even sides; got {width}x{height}")
+        encoder: Any = av.CodecContext.create(codec, "w")
+        encoder.width, encoder.height, encoder.pix_fmt = width, height, "yuv420p"
+        encoder.framerate, encoder.time_base, encoder.thread_count = rate, 1 / rate, 1
+        if codec == "libx264":
+            # x264's macroblock tree reads beyond narrow pictures: with it two runs may differ
+            encoder.options = {"crf": str(quality), "preset": preset, "x264-params": "mbtree=0"}
+        else:
+            encoder.qmin = encoder.qmax = quality
+            encoder.flags |= av.codec.context.Flags.qscale
+            encoder.global_quality = _LAMBDA * quality
+        self._encoder, self._decoder = encoder, cast("Any", av.CodecContext.create(_DECODERS.get(codec, codec), "r"))
+        self._decoder.thread_count = 1
+        self._count, self._rate = 0, rate
+
+    def push(self, frame: Frames) -> Iterator[Frames]:
+        """RGB u8 [h, w, 3] in; what is finished by then comes out, in order."""
+        picture: Any = av.VideoFrame.from_ndarray(yuv420(frame), format="yuv420p")
+        picture.pts, picture.time_base = self._count, 1 / self._rate
+        self._count += 1
+        yield from self._through(picture)
+
+    def flush(self) -> Iterator[Frames]:
+        """The rest."""
+        yield from self._through(None)
+        for picture in self._decoder.decode(None):
+            yield rgb(picture.to_ndarray())
+
+    def _through(self, picture: Any) -> Iterator[Frames]:
+        for packet in self._encoder.encode(picture):
+            for seen in self._decoder.decode(packet):
+                yield rgb(seen.to_ndarray())
 
 
-def _picture(frame: Frames, pts: int) -> Any:
-    picture: Any = av.VideoFrame.from_ndarray(yuv420(frame), format="yuv420p")
-    picture.pts, picture.time_base = pts, Fraction(1, 25)
-    return picture
+def coded(frames: Frames, codec: Codec, quality: int, preset: str = "medium") -> Frames:
+    """Frames [t, h, w, 3] as they come back from a `Recoder` at 25 fps."""
+    if not frames.size:
+        raise ValueError("video is coded in frames; got none")
+    recoder = Recoder(frames.shape[2], frames.shape[1], codec, quality, preset)
+    out = [seen for frame in frames for seen in recoder.push(frame)] + list(recoder.flush())
+    if len(out) != len(frames):
+        raise ValueError(f"{codec} gave {len(out)} of {len(frames)} frames back")
+    return np.stack(out)
 
 
 def yuv420(frame: Frames) -> NDArray[np.uint8]:

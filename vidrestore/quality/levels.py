@@ -71,6 +71,11 @@ class Draw:
     codec: Codec
     quality: int
 
+    def before_coding(self, frame: Frames, _t: int, rng: np.random.Generator) -> Frames:
+        """One frame [h, w, 3] blurred, reduced, noisy, and JPEG-coded where the draw says so."""
+        noisy = _noisy(_reduced(frame, self), self.noise, rng)
+        return _jpeg(noisy, self.jpeg) if self.jpeg else noisy
+
 
 def drawn(level: Level, clip: str, eyes: float = EYES) -> Draw:
     """A clip's damage. ``eyes``: median px between the eyes of its main face, by which all lengths scale."""
@@ -100,12 +105,19 @@ def damaged(frames: Frames, level: Level, clip: str, eyes: float = EYES) -> Fram
 def applied(frames: Frames, draw: Draw, noise: Any) -> Frames:
     """One draw's damage done to a clip; ``noise(t)`` gives frame t's generator."""
     height, width = frames.shape[1:3]
-    small = [_reduced(frame, draw) for frame in frames]
-    noisy = [_noisy(frame, draw.noise, noise(t)) for t, frame in enumerate(small)]
-    if draw.jpeg:
-        noisy = [_jpeg(frame, draw.jpeg) for frame in noisy]
+    noisy = [draw.before_coding(frame, t, noise(t)) for t, frame in enumerate(frames)]
     out = coded(np.stack(noisy), draw.codec, draw.quality)
-    return np.stack([_eight_bit(_resized(f.astype(np.float32) / 255, width, height, cv2.INTER_CUBIC)) for f in out])
+    return np.stack([enlarged(frame, width, height) for frame in out])
+
+
+def even(side: int, reduction: float) -> int:
+    """A side as the codecs take it."""
+    return max(2, 2 * round(side / reduction / 2))
+
+
+def enlarged(frame: Frames, width: int, height: int) -> Frames:
+    """A decoded frame at the film's size, cubic."""
+    return _eight_bit(_resized(frame.astype(np.float32) / np.float32(255), width, height, cv2.INTER_CUBIC))
 
 
 def _lerp(span: Range, u: float) -> float:
@@ -117,8 +129,7 @@ def _reduced(frame: Frames, draw: Draw) -> F32:
     if max(draw.blur) > 0:
         x = np.asarray(cv2.filter2D(x, -1, _kernel(draw), borderType=cv2.BORDER_REFLECT_101), np.float32)
     height, width = frame.shape[:2]
-    w, h = (2 * round(side / draw.reduction / 2) for side in (width, height))
-    return _resized(x, max(2, w), max(2, h), draw.filter)
+    return _resized(x, even(width, draw.reduction), even(height, draw.reduction), draw.filter)
 
 
 def _kernel(draw: Draw) -> F32:

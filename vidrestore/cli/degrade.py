@@ -1,0 +1,85 @@
+"""``vidrestore degrade``: a film as bad footage would show it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from vidrestore import registry
+from vidrestore.cli.failing import say
+from vidrestore.cli.restore import EncoderOptions, Seconds, stop_on_signals
+from vidrestore.errors import UsageError, did_you_mean
+
+
+NOTHING_RESTORED = "assess=none,restore=none,smooth=none,blend=none"
+
+
+@click.command(cls=EncoderOptions, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.argument("source", metavar="INPUT")
+@click.option("-o", "--output", "target", metavar="FILE", help="output; '-' is a pipe  [INPUT.degraded.*]")
+@click.option("--model", default="classic", metavar="NAME", help="which degrader  [classic]")
+@click.option("--preset", metavar="NAME", help="of classic: mild, medium, heavy, old-film, vhs  [medium]")
+@click.option("--set", "assigned", multiple=True, metavar="KEY=VALUE", help="any option of 'vidrestore plugins NAME'")
+@click.option("-ss", "start", type=Seconds(), help="begin here")
+@click.option("-to", "end", type=Seconds(), help="end here")
+@click.option("--seed", type=int, help="of the damage: another seed, another tape  [0]")
+@click.option("-y", "overwrite", is_flag=True, help="replace an existing output")
+@click.option("--report", type=click.Path(path_type=Path), help="where the run record goes  [OUTPUT.json]")
+@click.option("--progress", type=click.Choice(["auto", "json", "none"]), default="auto", help="how to tell it  [auto]")
+@click.option("--debug", is_flag=True, help="show tracebacks")
+@click.pass_obj
+def command(
+    encoder: dict[str, str],
+    /,
+    source: str,
+    target: str | None,
+    model: str,
+    preset: str | None,
+    assigned: tuple[str, ...],
+    overwrite: bool,
+    report: Path | None,
+    progress: str,
+    debug: bool,
+    **settings: Any,
+) -> None:
+    """Damage a film on purpose: the same frames at the same times, sound and all else as they were.
+
+    One damage is drawn for the whole film, noise anew for each frame; then the film goes through a real codec at a low
+    bit rate. For training, and for measuring what a restoration brings back.
+    """
+    from vidrestore.cli.restore import assignments
+    from vidrestore.config import resolve
+
+    options = assignments(assigned) | ({"preset": preset} if preset else {})
+    config = resolve(chain=NOTHING_RESTORED, settings=settings, encoder=encoder)
+    plugin = made(model, options)
+    stop_on_signals()
+    from vidrestore.cli.progress import teller
+    from vidrestore.engine.degrading import Degrading
+    from vidrestore.engine.job import Job, run
+    from vidrestore.notes import Notes
+
+    notes = Notes(lambda line: say(f"warning: {line}"))
+    work = Degrading(model, plugin, plugin.options.model_dump(mode="json")).work()
+    with teller(progress, source) as tell:
+        record = run(Job(source, target, config, overwrite=overwrite, report=report, work=work), notes, tell)
+    tell.done(record)
+
+
+def made(name: str, given: dict[str, str]) -> Any:
+    """The degrader with these options. Raises UsageError in one line."""
+    from pydantic import ValidationError
+
+    plugin = registry.find("degrade", name)
+    model = registry.options_of(plugin)
+    if unknown := set(given) - set(model.model_fields):
+        wrong = min(unknown)
+        hint = did_you_mean(wrong, model.model_fields) or ";"
+        raise UsageError(f"degrade={name}", f"no option '{wrong}'{hint} have: {' '.join(model.model_fields)}")
+    try:
+        return plugin(model.model_validate(given))
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UsageError(f"degrade={name}", f"{first['loc'][0]}: {first['msg']}") from error
