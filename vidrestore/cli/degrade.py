@@ -12,7 +12,6 @@ from vidrestore.cli.failing import say
 from vidrestore.cli.restore import EncoderOptions, Seconds, stop_on_signals
 from vidrestore.errors import UsageError, did_you_mean
 
-
 NOTHING_RESTORED = "assess=none,restore=none,smooth=none,blend=none"
 
 
