@@ -63,3 +63,18 @@ def _trusted(forward: F32, back: F32) -> NDArray[np.bool_]:
     tx, ty = x + forward[..., 0], y + forward[..., 1]
     outside = (tx < 0) | (ty < 0) | (tx > width - 1) | (ty > height - 1)
     return np.asarray(~(occluded | boundary | outside))
+
+
+def identity_motion(embeddings: F32) -> float:
+    """VIDD of embeddings f32 [t, d] of unit length: their mean distance from frame to frame; 0 = one and the same.
+
+    Z. Chen et al.: "Towards Real-World Video Face Restoration: A New Benchmark", CVPRW 2024 (FOS).
+    """
+    return float(np.linalg.norm(embeddings[1:] - embeddings[:-1], axis=1).mean())
+
+
+def jitter(points: F32, eyes: float) -> float:
+    """Mean length of the second difference over time of points [t, n, 2], in percent of ``eyes``, the distance between
+    the eyes in the same unit; 0 = all points move evenly. Of differences to the truth it is the jitter of the error."""
+    bends = points[2:] - 2 * points[1:-1] + points[:-2]
+    return float(100 * np.linalg.norm(bends, axis=2).mean() / eyes)
