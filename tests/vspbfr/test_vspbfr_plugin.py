@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,7 @@ from vidrestore.errors import ResourceError, VidrestoreError
 from vidrestore.notes import Notes
 from vidrestore.types import FaceBatch, Scene
 from vidrestore_plugins.restore.vspbfr import plugin
+from vidrestore_plugins.restore.vspbfr.compiled import Compiled
 from vidrestore_plugins.restore.vspbfr.files import load, save
 from vidrestore_plugins.restore.vspbfr.model import Given
 from vidrestore_plugins.restore.vspbfr.plugin import FORGET, VSPBFROptions, VSPBFRRestorer
@@ -158,6 +160,40 @@ def test_faces_come_out_as_in_other_batches(variant: str, weights: str, monkeypa
     torch.testing.assert_close(alone, whole, atol=ROUNDING, rtol=0)
     monkeypatch.setattr(plugin, "PIXELS", 2 * SIDE**2)  # as where faces are too large to go together
     torch.testing.assert_close(testing.restored_faces(restorer, crops), whole, atol=ROUNDING, rtol=0)
+
+
+def test_compiled_networks_see_batches_of_one_size(weights: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compiling itself is left out: it takes minutes."""
+    monkeypatch.setattr(plugin, "PIXELS", 3 * SIDE**2)
+    crops = batch(noise(5))
+    whole = testing.restored_faces(opened(weights), crops)
+    restorer = opened(weights, compile=True)
+    sizes = []
+    restorer._net.restoration.register_forward_hook(lambda _, given, out: sizes.append(len(out)))  # type: ignore[union-attr]
+    with torch.compiler.set_stance("force_eager"):
+        torch.testing.assert_close(testing.restored_faces(restorer, crops), whole, atol=ROUNDING, rtol=0)
+    assert sizes == [3, 3]
+
+
+def test_what_cannot_be_compiled_runs_as_it_is_and_says_so_once() -> None:
+    from torch._inductor import config
+
+    run, x = Compiled(lambda x: (x.sin() + 1).relu()), torch.zeros(2, 3)
+    with config.patch({"cpp.cxx": ("/no/such/compiler",), "force_disable_caches": True}), torch.inference_mode():
+        with pytest.warns(RuntimeWarning, match="uncompiled, more slowly"):
+            assert torch.equal(run(x), torch.ones(2, 3))
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert torch.equal(run(x), torch.ones(2, 3))
+
+
+@pytest.mark.slow
+def test_a_compiled_function_gives_the_same() -> None:
+    run = Compiled(lambda x, more: (x.sin() + more[0]).relu())
+    x = normal("x", 3, 4)
+    with torch.inference_mode(), warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        torch.testing.assert_close(run(x, [x]), (x.sin() + x).relu())
 
 
 def test_it_is_the_networks_in_a_row(weights: str) -> None:

@@ -25,8 +25,18 @@ from vidrestore_plugins.restore.vspbfr.batches import Batch, Clips, Truths
 from vidrestore_plugins.restore.vspbfr.discriminator import spread
 from vidrestore_plugins.restore.vspbfr.files import load
 from vidrestore_plugins.restore.vspbfr.layers import Fir
-from vidrestore_plugins.restore.vspbfr.phases import Codes, Healing, Judge, Prior, Restoring, System, styles, unlikeness
-from vidrestore_plugins.restore.vspbfr.recipe import GAME, PHASES, main
+from vidrestore_plugins.restore.vspbfr.phases import (
+    Codes,
+    Healing,
+    Judge,
+    Prior,
+    Restoring,
+    System,
+    styles,
+    summed,
+    unlikeness,
+)
+from vidrestore_plugins.restore.vspbfr.recipe import GAME, PHASES, _losses, main
 from vidrestore_plugins.restore.vspbfr.sizes import OWN
 from vidrestore_plugins.restore.vspbfr.style import ModulatedConv
 
@@ -47,7 +57,7 @@ TASKS: dict[str, Callable[[System], Any]] = {
 }
 PARTS = {
     "prior": {"generator", "judge"},
-    "encoder": {"encoder"},
+    "encoder": {"encoder", "generator"},
     "diffuser": {"diffuser"},
     "restoration": {"restoration"},
     "adversarial": {"restoration", "judge"},
@@ -204,7 +214,19 @@ def test_only_what_a_phase_trains_has_gradients(name: str, fixed: Batch) -> None
     task.losses(given(name, fixed))["loss"].backward()
     mine = {id(p) for p in task.parameters()}
     assert not [key for key, p in system.named_parameters() if id(p) not in mine and p.grad is not None]
-    assert not [key for key, p in task.named_parameters() if p.grad is None]
+    idle = {".".join(key.split(".")[:2]) for key, p in task.named_parameters() if p.grad is None}
+    assert idle == ({"generator.style"} if name == "encoder" else set()), "codes are read off faces there, not drawn"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TASKS)
+def test_gradients_are_finite_in_the_size_that_is_trained(name: str, portraits: Portraits) -> None:
+    system = System(OWN["xs"]).eval().requires_grad_(False)
+    task = TASKS[name](system).train().requires_grad_(True)
+    batches: Any = Truths(portraits, 2, 256) if name == "prior" else Clips(portraits, 1, 256)
+    terms = _losses(task, batches(np.random.default_rng(0)), PHASES[name])
+    terms["loss"].backward()
+    assert all(p.grad is None or bool(p.grad.isfinite().all()) for p in task.parameters())
 
 
 def test_a_made_face_may_take_two_styles() -> None:
@@ -215,13 +237,14 @@ def test_a_made_face_may_take_two_styles() -> None:
     assert set(changes.tolist()) == {0, 1} and 16 < int(changes.sum()) < 48
 
 
-def test_the_prior_becomes_the_bank_and_the_mean_code() -> None:
-    system, trained = begun(), begun(7).generator
-    system.with_prior(trained)
-    for key, t in system.net.bank.state_dict().items():
-        assert torch.equal(t, trained.state_dict()[key])
-    w = trained.style(normal("z", 4096, NANO.style_dim)).mean(0)
-    assert (system.net.latent_avg - w).abs().max() < 0.1 * trained.style(normal("z", 99, NANO.style_dim)).std()
+def test_the_generator_becomes_the_bank_and_its_mean_style_the_mean_code() -> None:
+    system = begun()
+    system.take_bank()
+    bank = system.net.bank.state_dict()
+    assert bank and all(torch.equal(t, system.generator.state_dict()[key]) for key, t in bank.items())
+    system.take_mean()
+    drawn = [system.generator.style(normal(name, 4096, NANO.style_dim)) for name in "ab"]
+    assert (system.net.latent_avg - drawn[0].mean(0)).abs().max() < 0.1 * drawn[1].std()
 
 
 def overfitted(name: str, batch: Batch, steps: int = 60, rate: float = 5e-3) -> list[dict[str, float]]:
@@ -236,12 +259,19 @@ def overfitted(name: str, batch: Batch, steps: int = 60, rate: float = 5e-3) -> 
     return found
 
 
-@pytest.mark.parametrize(
-    "name, term, share", [("encoder", "rec", 0.8), ("diffuser", "codes", 0.7), ("restoration", "rec", 0.35)]
-)
+@pytest.mark.parametrize("name, term, share", [("encoder", "rec", 0.8), ("diffuser", "codes", 0.7)])
 def test_sixty_steps_learn_a_batch_by_heart(name: str, term: str, share: float, fixed: Batch) -> None:
     found = [terms[term] for terms in overfitted(name, fixed)]
     assert min(found[-4:]) < share * found[0]
+
+
+def test_restoration_begins_with_what_came_in_and_learns_by_heart_what_is_missing(fixed: Batch) -> None:
+    faded = Batch(0.5 * fixed.damaged - 0.2, fixed.truth)
+    found = overfitted("restoration", faded)
+    at_birth = summed(faded.damaged, faded.truth, None, {})
+    assert found[0]["rec"] == pytest.approx(float(at_birth["rec"]), rel=1e-5)
+    assert found[0]["steady"] == pytest.approx(0.6 * float((faded.damaged[::2] - faded.damaged[1::2]).abs().mean()))
+    assert found[-1]["rec"] < 0.5 * found[0]["rec"]
 
 
 def test_sixty_steps_of_the_game_move_what_is_made_towards_faces(portraits: Portraits) -> None:
@@ -263,11 +293,6 @@ def test_sixty_steps_of_the_game_move_what_is_made_towards_faces(portraits: Port
         batch = batches(rng)
         run.advance(lambda net, batch=batch: net.losses(batch), 5e-3)  # type: ignore[misc]
     assert away() < 0.5 * before
-
-
-def test_two_frames_of_a_face_come_out_alike_the_more_the_longer(fixed: Batch) -> None:
-    steady = [terms["steady"] for terms in overfitted("restoration", fixed)]
-    assert steady[-1] < steady[20], "once there is a picture, its frames approach one another"
 
 
 @pytest.fixture(scope="module")

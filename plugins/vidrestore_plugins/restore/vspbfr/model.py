@@ -32,7 +32,7 @@ class Given(NamedTuple):
     bank: Sequence[Tensor]  # maps [n or 1, 1, s, s] for each of the bank's `noise_sides`
     restoration: Sequence[Tensor]  # likewise
 
-    def of(self, rows: slice) -> Given:
+    def of(self, rows: slice | list[int]) -> Given:
         """Of some of the faces."""
         bank, restoration = ([m[rows] if len(m) > 1 else m for m in maps] for maps in self[2:])
         return Given(self.start[rows], self.held[rows], bank, restoration)
@@ -52,7 +52,7 @@ class VSPBFR(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the convolutions, and so of faces and noise maps."""
+        """Of the convolutions, and so of noise maps."""
         return self.bank.input.input.dtype
 
     def placed(self, device: torch.device, dtype: torch.dtype) -> VSPBFR:
@@ -74,7 +74,7 @@ class VSPBFR(nn.Module):
     def encode(self, x: Tensor) -> Tensor:
         """Faces [n, 3, S, S] in [-1, 1] -> their codes ``wh = E(x) + mean`` [n, codes, dim]."""
         side = self.size.encoder.side
-        seen = F.interpolate(x, (side, side), mode="bilinear", align_corners=False)
+        seen = F.interpolate(self._seen(x), (side, side), mode="bilinear", align_corners=False)
         return self.encoder(seen) + self.latent_avg  # type: ignore[no-any-return]
 
     def held(self, z: Tensor) -> Tensor:
@@ -84,7 +84,12 @@ class VSPBFR(nn.Module):
 
     def restore(self, x: Tensor, w: Tensor, given: Given) -> Tensor:
         """Faces and healthy codes [n, codes, dim] -> restored faces [n, 3, S, S], about -1..1, not clamped."""
-        return self.restoration(x, w, given.held, self.bank(w, given.bank), given.restoration)  # type: ignore[no-any-return]
+        features = self.bank(w, given.bank)
+        y: Tensor = self.restoration(self._seen(x), w, given.held, features, given.restoration)
+        return x + y if self.size.residual else y
+
+    def _seen(self, x: Tensor) -> Tensor:
+        return x.to(self.dtype, memory_format=torch.channels_last)
 
     def forward(self, x: Tensor, given: Given) -> Tensor:
         """Faces [n, 3, S, S] in [-1, 1] -> restored faces, about -1..1, not clamped."""

@@ -1,5 +1,5 @@
 """What each phase of VSPBFR's training minimises, in the paper's order: the generator that becomes the bank, the
-encoder into its codes, the diffuser between codes, the restoration network; each holds those before it still.
+encoder into its codes, the diffuser between codes, the restoration network.
 
 Losses of the paper's third stage and, since who is restored should stay who they are, of pixels.
 """
@@ -18,7 +18,7 @@ from vidrestore.train.losses import charbonnier, edges, spectrum
 from vidrestore_plugins.restore.vspbfr.augment import augmented
 from vidrestore_plugins.restore.vspbfr.bank import Generator
 from vidrestore_plugins.restore.vspbfr.discriminator import Discriminator
-from vidrestore_plugins.restore.vspbfr.model import VSPBFR
+from vidrestore_plugins.restore.vspbfr.model import VSPBFR, Given
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,20 +37,26 @@ MEAN_OF = 4096  # styles whose mean is the mean code
 
 
 class System(nn.Module):
-    """All networks that training makes. The generator's first layers are the bank's, once it is trained."""
+    """All networks that training makes; `take_bank` and `take_mean` hand on what the generator has learnt."""
 
     def __init__(self, size: Size) -> None:
         super().__init__()
         self.net, self.generator = VSPBFR(size), Generator(size)
+        if size.residual:  # a warm start from exactly the input
+            for to_rgb in (self.net.restoration.to_rgb1, *self.net.restoration.to_rgbs):
+                nn.init.zeros_(to_rgb.conv.weight)
 
     @torch.no_grad()
-    def with_prior(self, trained: Generator) -> None:
-        """Take a generator over, with its mean code."""
-        self.generator.load_state_dict(trained.state_dict())
-        own = self.net.bank.state_dict()
-        self.net.bank.load_state_dict({key: t for key, t in trained.state_dict().items() if key in own})
+    def take_bank(self) -> None:
+        """The bank becomes the generator's first layers."""
+        own, whole = self.net.bank.state_dict(), self.generator.state_dict()
+        self.net.bank.load_state_dict({key: t for key, t in whole.items() if key in own})
+
+    @torch.no_grad()
+    def take_mean(self) -> None:
+        """The mean code becomes that of the generator's styles."""
         z = torch.randn(MEAN_OF, self.net.size.style_dim, generator=torch.Generator().manual_seed(0))
-        mean = trained.style(z.to(self.net.latent_avg)).mean(0)
+        mean = self.generator.style(z.to(self.net.latent_avg)).mean(0)
         self.net.latent_avg.copy_(mean.expand_as(self.net.latent_avg))
 
     def picture(self, w: Tensor) -> Tensor:
@@ -127,11 +133,14 @@ class Prior(Task):
 
 
 class Codes(Task):
-    """Phase 2: faces, damaged or not, to codes of which the generator makes the undamaged face."""
+    """Phase 2: faces, damaged or not, to codes of which the generator makes the undamaged face.
+
+    The published generator holds still here. A small one has never seen most faces: it follows.
+    """
 
     def __init__(self, system: System, embedder: Embedder | None = None) -> None:
         super().__init__(system, embedder)
-        self.encoder = system.net.encoder
+        self.encoder, self.generator = system.net.encoder, system.generator
 
     def losses(self, batch: Batch) -> Losses:
         system, truth, n = self.system, batch.truth, len(batch.truth)
@@ -177,11 +186,11 @@ class Restoring(Task):
             return t.to(truth.device).repeat_interleave(2, 0)
 
         with torch.no_grad():
-            w = system.healed(net.encode(batch.damaged), same(torch.randn(pairs, net.size.codes, dim)))
-            features = net.bank(w, [same(m) for m in maps(net.bank.noise_sides, pairs, truth)])
-        noise = [same(m) for m in maps(net.restoration.noise_sides, pairs, truth)]
+            start = same(torch.randn(pairs, net.size.codes, dim))
+            w = system.healed(net.encode(batch.damaged), start)
+        bank, noise = ([same(m) for m in maps(part.noise_sides, pairs, truth)] for part in (net.bank, net.restoration))
         held = net.held(same(torch.randn(pairs, 1, dim)))
-        y = net.restoration(batch.damaged, w, held, features, noise).float()
+        y = net.restore(batch.damaged, w, Given(start, held, bank, noise)).float()
         more = {"steady": STEADY * (y[::2] - y[1::2]).abs().mean()}
         if self.judge is None:
             return summed(y, truth, self.embedder, more)

@@ -6,14 +6,14 @@ Face Restoration", Pattern Recognition 161, 2025.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from vidrestore.api import Latent, ResourceError, weights_path
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Callable, Generator, Sequence
 
     import torch
     from torch import Tensor
@@ -47,6 +47,7 @@ class VSPBFROptions(BaseModel):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "auto", description="of the networks; auto: bf16 on a GPU that has it, fp32 elsewhere"
     )
+    compile: bool = Field(False, description="compile for the device: minutes at the first faces, then faster")
     weights: str = Field("vspbfr", description="name in `vidrestore weights list`, or a safetensors file")
 
 
@@ -62,11 +63,13 @@ class VSPBFRRestorer:
         self._net: VSPBFR | None = None
         self._mean: Tensor  # [1, all channels]: what the mean style has to say
         self._shares: Tensor  # [codes, 1]: of the smoothing, by code
+        self._restore: Callable[..., Tensor]
 
     def open(self, device: torch.device) -> None:
         """Load the weights. Raises ResourceError where they cannot be had or are for another size."""
         import torch
 
+        from vidrestore_plugins.restore.vspbfr.compiled import Compiled
         from vidrestore_plugins.restore.vspbfr.files import load
 
         o = self.options
@@ -78,19 +81,21 @@ class VSPBFRRestorer:
         self._shares = torch.tensor(shares[:codes], device=device)[:, None]
         self._mean = net.restoration.held(_mean_style(net)).to(device)
         self._net, self.size = net.placed(device, _dtype(o.precision, device)), side
+        self._restore = Compiled(net.restore) if o.compile else net.restore
 
     def restore(self, faces: FaceBatch, ctx: Context) -> Generator[Latent, Tensor, Tensor]:
         import torch
 
         if self._net is None:
             raise ValueError("VSPBFRRestorer.restore was called before open")
-        net, x = self._net, (2 * faces.crops - 1).to(self._net.dtype, memory_format=torch.channels_last)
+        net, x = self._net, 2 * faces.crops - 1
         read = self._codes(x, faces, ctx)
         w_hat = self._steadied(read, (yield Latent("w", read)))
         given = self._given(len(faces), ctx)
         w = net.diffuser.sample(given.start, w_hat)
         w0 = self._steadied(w, (yield Latent("w0", w)))
-        y = torch.cat([net.restore(x[rows], w0[rows], given.of(rows)) for rows in _pieces(len(faces), self.size)])
+        pieces = _pieces(len(faces), self.size, equal=self.options.compile)
+        y = torch.cat([self._restore(x[rows], w0[rows], given.of(rows)) for rows in pieces])[: len(faces)]
         return (y / 2 + 0.5).clamp(0, 1)
 
     def _codes(self, x: Tensor, faces: FaceBatch, ctx: Context) -> Tensor:
@@ -160,10 +165,13 @@ class VSPBFRRestorer:
         return [m.to(self._net.dtype) for m in (*maps, *stored)]
 
 
-def _pieces(faces: int, side: int) -> list[slice]:
-    """Rows that go through the networks together: their features are large."""
+def _pieces(faces: int, side: int, *, equal: bool = False) -> list[Any]:
+    """Rows that go through the networks together: their features are large. ``equal``: the last face fills the last."""
     step = max(1, PIXELS // side**2)
-    return [slice(first, first + step) for first in range(0, faces, step)]
+    firsts = range(0, faces, step)
+    if equal:
+        return [[min(row, faces - 1) for row in range(first, first + step)] for first in firsts]
+    return [slice(first, first + step) for first in firsts]
 
 
 def _mean_style(net: VSPBFR) -> Tensor:

@@ -1,8 +1,9 @@
 """``vidrestore train vspbfr``: makes VSPBFR's weights in a size of our own from a folder of faces, phase by phase.
 
-prior: a generator of faces. encoder: faces to its codes. diffuser: codes of damaged faces to those of healthy ones.
-restoration: damaged faces to their truth, prompted by the codes, fed by the generator. adversarial: the same, judged.
-A phase that is not named is taken from --work, where its training left it.
+prior: a generator of faces. encoder: faces to its codes, and the generator to the faces of these codes. diffuser:
+codes of damaged faces to those of healthy ones. restoration: damaged faces to their truth, prompted by the codes, fed
+by the generator. adversarial: the same, judged. A phase that is not named is taken from --work, where its training
+left it.
 """
 
 from __future__ import annotations
@@ -37,17 +38,18 @@ class Phase:
     last_rate: float
     faces: int  # a batch; two of each clip where clips are filmed
     betas: tuple[float, float] = (0.9, 0.999)
+    half: bool = True  # on a CPU; not with dilated kernels, whose gradients oneDNN gives as NaN in bf16, channels last
 
 
 GAME = (0.0, 0.99)  # no momentum where two networks play against each other
 PHASES = {
     phase.name: phase
     for phase in (
-        Phase("prior", 0.4, 2e-3, 5e-4, 8, GAME),
-        Phase("encoder", 0.1, 1e-3, 1e-5, 8),
+        Phase("prior", 0.3, 2e-3, 5e-4, 8, GAME),
+        Phase("encoder", 0.2, 1e-3, 1e-5, 8),
         Phase("diffuser", 0.1, 5e-4, 1e-5, 8),
-        Phase("restoration", 0.4, 2e-3, 1e-5, 4),
-        Phase("adversarial", 0.2, 5e-4, 1e-5, 4, GAME),
+        Phase("restoration", 0.4, 2e-3, 1e-5, 4, half=False),
+        Phase("adversarial", 0.2, 5e-4, 1e-5, 4, GAME, half=False),
     )
 }
 
@@ -171,7 +173,7 @@ class Job:
             click.echo(f"{name}: going on at step {run.step}")
         clips = Clips(self.trained, self.faces // 2, side, device, self.pool)
         batches: Any = Truths(self.trained, self.faces, side, device) if name == "prior" else clips
-        log, losses = Log(self.work / f"{name}.csv", 50), partial(_losses, device=self.device)
+        log, losses = Log(self.work / f"{name}.csv", 50), partial(_losses, phase=self.phase)
         fit(run, budget, batches, losses, log=log, checkpoint=self._checkpoint, save_every=250, watch=self._watch)
         self._export(run)
         self._adopt(run)
@@ -228,11 +230,10 @@ class Job:
         examine(average, name, self.held, self.device, self.work / f"{name}.png", click.echo)
 
     def _adopt(self, run: Run) -> None:
-        average = _averaged(run)
+        self.system.load_state_dict(_averaged(run).state_dict())
+        self.system.take_bank()
         if self.phase.name == "prior":
-            self.system.with_prior(average.generator)
-        else:
-            self.system.load_state_dict(average.state_dict())
+            self.system.take_mean()
         self.system.eval().requires_grad_(False)
 
 
@@ -243,10 +244,11 @@ def _averaged(run: Run) -> System:
     return system
 
 
-def _losses(net: Any, batch: Any, device: torch.device) -> dict[str, Any]:
+def _losses(net: Any, batch: Any, phase: Phase) -> dict[str, Any]:
     import torch
 
-    with torch.autocast(device.type, torch.bfloat16):
+    device = next(net.parameters()).device.type
+    with torch.autocast(device, torch.bfloat16, enabled=phase.half or device == "cuda"):
         return net.losses(batch)  # type: ignore[no-any-return]
 
 

@@ -57,6 +57,7 @@ class Size(Part):
     code_dim: int = 1024  # of c
     mapping_layers: int = 8
     dropout: float = 0.5  # of c, in training
+    residual: bool = False  # what is restored is added to the face that came in
     encoder: EncoderSize | PooledEncoderSize = EncoderSize()
     diffuser: DiffuserSize = DiffuserSize()
 
@@ -103,6 +104,7 @@ OWN: Final = {
         code_dim=24,
         mapping_layers=2,
         dropout=0.0,
+        residual=True,
         encoder=PooledEncoderSize(side=32, widths=(8, 8, 16, 16), units=(1, 1, 1, 1), squeeze=4),
         diffuser=DiffuserSize(blocks=1, scale="channels"),
     ),
@@ -114,6 +116,7 @@ OWN: Final = {
         code_dim=128,
         mapping_layers=4,
         dropout=0.0,
+        residual=True,
         encoder=PooledEncoderSize(),
         diffuser=DiffuserSize(blocks=2, scale="channels"),
     ),
