@@ -65,3 +65,10 @@ def merge(unet: UNet2DConditionModel, lora: Mapping[str, Tensor], sign: int = 1)
                 "low-rank updates", f"do not fit the prior: {name}", "use the prior they were trained on"
             )
         layer.weight += sign * (b @ a).to(layer.weight)
+
+
+def bare(unet: UNet2DConditionModel) -> dict[str, Tensor]:
+    """The U-Net's own tensors by their own names, whether or not updates are attached."""
+    return {
+        name.replace(".base_layer.", "."): value for name, value in unet.state_dict().items() if ".lora_" not in name
+    }

@@ -61,12 +61,18 @@ class FlipNet(nn.Module):
             hub = self.hubs[site.replace(".", "_")] = BoostHub(beside)
             beside.set_processor(HubProcessor(site, hub, self._now))
 
+    def resize(self, size: Size) -> None:
+        """Take up a size that differs in the scale of the latents alone."""
+        if size.model_copy(update={"vae": self.size.vae}) != self.size:
+            raise ValueError("only the scale of the latents can change in a network that is there")
+        self.size = size
+
     def encode(self, faces: Tensor) -> Tensor:
         """Faces [n, 3, s, s] in -1..1 -> the mean of their latents, scaled."""
-        return self.vae.config.scaling_factor * self.vae.encode(faces).latent_dist.mean  # type: ignore[no-any-return]
+        return self.size.vae.scale * self.vae.encode(faces).latent_dist.mean  # type: ignore[no-any-return]
 
     def decode(self, z: Tensor) -> Tensor:
-        return self.vae.decode(z / self.vae.config.scaling_factor).sample  # type: ignore[no-any-return]
+        return self.vae.decode(z / self.size.vae.scale).sample  # type: ignore[no-any-return]
 
     def tokens(self, faces: Tensor, mode: int) -> Tensor:
         """Face tokens of the condition: a damaged face is read by E_LQ, an undamaged one by E_HQ."""
