@@ -160,6 +160,8 @@ def test_the_input_is_never_the_output(film: Path, tmp_path: Path) -> None:
         (["FILM", "--sed", "3"], 2, "--sed"),
         (["FILM", "-ss", "soon"], 2, "'soon' is no time"),
         (["FILM", "-y", "-n"], 2, "not both"),
+        (["FILM", "--preview", "0"], 2, "0 seconds show nothing"),
+        (["FILM", "--preview", "3", "-to", "5"], 2, "give one"),
         (["FILM", "--device", "cuda:7"], 7, "cuda"),
         (["FILM", "--set", "window"], 2, "is no KEY=VALUE"),
         (["FILM", "other.mp4"], 2, "unexpected extra argument"),
@@ -195,6 +197,20 @@ def test_a_part_of_the_film(film: Path, tmp_path: Path) -> None:
     assert len(times) == 20 and times[0] == 0
     before, after = planes(film)[10], planes(out)[0]
     assert np.abs(before[0].astype(int) - after[0]).mean() < 4
+
+
+@pytest.mark.parametrize(("begin", "first"), [([], 20), (["-ss", "0.4"], 10)])
+def test_a_preview_is_the_middle_or_from_where_it_is_said(
+    film: Path, tmp_path: Path, begin: list[str], first: int
+) -> None:
+    """Half a second of a film of two: 12.5 frames."""
+    link = tmp_path / "small.mp4"
+    link.write_bytes(film.read_bytes())
+    assert run(link, "--preview", "0.5", *begin, "-vf", "detect=none", "-crf", "0").returncode == 0
+    before, after = planes(film), planes(tmp_path / "small.preview.mp4")
+    assert len(after) in (12, 13)
+    gaps = [np.abs(frame[0].astype(int) - after[0][0]).mean() for frame in before]
+    assert abs(int(np.argmin(gaps)) - first) <= 1
 
 
 def test_a_photograph_is_a_film_of_one_frame(tmp_path: Path) -> None:

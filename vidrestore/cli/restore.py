@@ -34,6 +34,7 @@ Other commands:
 \b
 Examples:
   vidrestore old.mp4
+  vidrestore old.mp4 --preview 10
   vidrestore old.mp4 -o new.mkv -vf restore=classic:detail=0.5,blend=feather:32 -crf 18
   ffmpeg -i old.mov -map 0 -c copy -f matroska - | vidrestore - -o - | ffplay -
 """  # fmt: skip
@@ -96,6 +97,9 @@ class Seconds(click.ParamType[float]):
 @click.option("--config", "config_file", type=click.Path(path_type=Path), help="a TOML file of your own values")
 @click.option("-ss", "start", type=Seconds(), help="begin here")
 @click.option("-to", "end", type=Seconds(), help="end here")
+@click.option(
+    "--preview", type=float, metavar="SECONDS", help="only so much, from -ss or the middle, as INPUT.preview.*"
+)
 @click.option("--seed", type=int, help="of all random numbers  [0]")
 @click.option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:N or mps  [auto]")
 @click.option("-y", "overwrite", is_flag=True, help="replace an existing output")
@@ -121,6 +125,7 @@ def command(
     preset: str | None,
     chain: str | None,
     config_file: Path | None,
+    preview: float | None,
     overwrite: bool,
     skip: bool,
     report: Path | None,
@@ -138,16 +143,23 @@ def command(
     if source == "-" and sys.stdin.isatty():
         raise UsageError("-", "standard input is a terminal", "pipe a film into it, or name a file")
     from vidrestore.config import resolve
+    from vidrestore.notes import Notes
 
+    notes = Notes(lambda line: say(f"warning: {line}"))
+    if preview is not None:
+        if settings["end"] is not None:
+            raise UsageError("--preview -to", "both say where to end; give one")
+        from vidrestore.engine.preview import span
+
+        settings["start"], settings["end"] = span(source, preview, settings["start"], notes)
     settings |= assignments(assigned)
     config = resolve(preset=preset, chain=chain, settings=settings, encoder=encoder, config_file=config_file)
     stop_on_signals()
     from vidrestore.cli.progress import teller
-    from vidrestore.engine.job import Job, run
-    from vidrestore.notes import Notes
+    from vidrestore.engine.job import PREVIEWING, RESTORING, Job, run
 
-    notes = Notes(lambda line: say(f"warning: {line}"))
-    job = Job(source, target, config, overwrite=overwrite, skip_existing=skip, report=report)
+    work = RESTORING if preview is None else PREVIEWING
+    job = Job(source, target, config, overwrite=overwrite, skip_existing=skip, report=report, work=work)
     with teller(progress, source) as tell:
         try:
             record = run(job, notes, tell)

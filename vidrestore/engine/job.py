@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -157,6 +157,7 @@ def _frames(
 
 
 RESTORING = Work("restored", NOTICE, "synthesised=faces", _frames)
+PREVIEWING = replace(RESTORING, suffix="preview")  # its name is not the finished film's
 
 
 def stages_of(config: RunConfig, record: Record) -> Stages:
