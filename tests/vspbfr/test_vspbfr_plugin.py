@@ -158,13 +158,13 @@ def test_faces_come_out_as_in_other_batches(variant: str, weights: str, monkeypa
     assert (whole - crops.crops).abs().mean() > 0.01
     alone = torch.cat([testing.restored_faces(restorer, crops[np.array([i])]) for i in range(5)])
     torch.testing.assert_close(alone, whole, atol=ROUNDING, rtol=0)
-    monkeypatch.setattr(plugin, "PIXELS", 2 * SIDE**2)  # as where faces are too large to go together
+    monkeypatch.setitem(plugin.PIXELS, "cpu", 2 * SIDE**2)  # as where faces are too large to go together
     torch.testing.assert_close(testing.restored_faces(restorer, crops), whole, atol=ROUNDING, rtol=0)
 
 
 def test_compiled_networks_see_batches_of_one_size(weights: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Compiling itself is left out: it takes minutes."""
-    monkeypatch.setattr(plugin, "PIXELS", 3 * SIDE**2)
+    monkeypatch.setitem(plugin.PIXELS, "cpu", 3 * SIDE**2)
     crops = batch(noise(5))
     whole = testing.restored_faces(opened(weights), crops)
     restorer = opened(weights, compile=True)
@@ -175,6 +175,7 @@ def test_compiled_networks_see_batches_of_one_size(weights: str, monkeypatch: py
     assert sizes == [3, 3]
 
 
+@pytest.mark.filterwarnings("ignore:dynamo_pgo")
 def test_what_cannot_be_compiled_runs_as_it_is_and_says_so_once() -> None:
     from torch._inductor import config
 
