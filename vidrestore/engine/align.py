@@ -25,8 +25,8 @@ class AlignOptions(BaseModel):
     fade: int = Field(6, ge=0, description="frames over which a face fades in and out")
     max_gap: int = Field(10, ge=1, description="longest miss of the detector that is filled, in frames")
     lookahead: int = Field(6, ge=0, description="frames of the future the smoothing of the crop sees")
-    cutoff: float = Field(1.0, gt=0, description="Hz at which a face at rest is smoothed; lower is steadier")
-    beta: float = Field(4.0, ge=0, description="rise of the cutoff in Hz per face width a second; higher lags less")
+    push: float = Field(0.05, gt=0, description="how wildly heads move, in face widths^2 / s^3; lower is steadier")
+    noise: float = Field(0.005, gt=0, description="error of a detection, in face widths; higher is steadier")
 
 
 class FFHQ:
@@ -35,10 +35,10 @@ class FFHQ:
     Options: ClassVar[type[BaseModel]] = AlignOptions
 
     def __init__(self, options: AlignOptions) -> None:
-        from vidrestore.geometry.steady import OneEuro
+        from vidrestore.geometry.steady import FixedLag
 
         self.options = options
-        self._filter = OneEuro(options.cutoff, options.beta, options.lookahead)
+        self._filter = FixedLag(options.push, options.noise, options.lookahead)
 
     @property
     def reach(self) -> int:
@@ -67,7 +67,8 @@ class FFHQ:
         known = state.get(segment.track.id)
         unit = float(np.exp(pose[0, 2])) * SIZE / 2 if known is None else known[0]  # about one face width in px
         scaled = pose / np.array([unit, unit, 1.0, 1.0])
-        smoothed, after = self._filter.smooth(scaled, times[rows], now, None if known is None else known[1])
+        seen, before = segment.scores > 0, None if known is None else known[1]
+        smoothed, after = self._filter.smooth(scaled, times[rows], seen, now, before)
         state[segment.track.id] = (unit, after)
         matrices = matrix_of(smoothed * np.array([unit, unit, 1.0, 1.0]), SIZE)
         return _Poses(segment, rows[:now], matrices, self._weights(segment, now))
