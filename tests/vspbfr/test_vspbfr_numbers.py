@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -151,6 +152,18 @@ def test_the_networks_in_full_size_one_after_the_other(net: VSPBFR) -> None:
         w0 = net.diffuser.sample(given.start, w_hat)
         y = net.restore(picture(256), w0, given)
     compared(seen | {"w_hat": record(w_hat), "w0": record(w0), "restored": record(y)}, "chain_256", 5e-3)
+
+
+@pytest.mark.slow
+def test_half_precision_in_full_size(net: VSPBFR) -> None:
+    """Convolutions in bf16, what amplifies rounding in f32; activations of random weights reach hundreds."""
+    given, w = random(net), normal("input/w", 1, 18, 512)
+    with torch.inference_mode():
+        y = net.restore(picture(256), w, given)
+        half = copy.deepcopy(net).placed(torch.device("cpu"), torch.bfloat16)
+        maps = [[m.bfloat16() for m in part] for part in (given.bank, given.restoration)]
+        error = half.restore(picture(256), w, Given(given.start, given.held, *maps)) - y
+    assert error.isfinite().all() and error.square().mean().sqrt() < 6e-2 * y.std()
 
 
 @pytest.mark.slow
