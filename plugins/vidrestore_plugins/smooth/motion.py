@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 SIDE: Final = 128  # px of the crops on which motion is found: what is finer is mostly noise in damaged films
 _SOFT: Final = 1.0  # px: sigma of the blur before crops are compared
 _CELL: Final = 4  # px over which flow is averaged: what differs more finely follows noise
-_STILL: Final = 0.15  # px a frame that count as rest: flow follows noise by as much, and what follows it keeps it
+_STILL: Final = 0.2  # px a frame that count as rest: flow follows noise by as much, and what follows it keeps it
 _SHARP: Final = 0.65  # see ``warped``
 
 
