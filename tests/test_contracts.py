@@ -8,6 +8,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+import torch
 from fakes import Dim, NoOptions, OneLatent, Plain, ThreeLatents
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -36,6 +37,10 @@ def test_first_party_plugins_keep_the_contract(
     """One whose weights are not bundled says how they are got; its own tests check it with others."""
     monkeypatch.setenv("VIDRESTORE_WEIGHTS", str(tmp_path))
     plugin = registry.find(kind, name)
+    if kind == "restore" and getattr(plugin.Options(), "weights", "named") == "":
+        with pytest.raises(ResourceError, match=f"{kind}={name}: no weights.*vidrestore train {name}"):
+            plugin(plugin.Options()).open(torch.device("cpu"))
+        return
     missing = [w for w in getattr(plugin(plugin.Options()), "weights", ()) if not find(w).here]
     if missing:
         with pytest.raises(ResourceError, match=f"vidrestore weights fetch {missing[0]}"):

@@ -159,6 +159,8 @@ class Wear(Protocol):
 class Degrader(Plugin, Protocol):
     """Damages a film on purpose."""
 
+    chain: str  # steps that damage its faces beforehand, e.g. "restore=flipnet:mode=degrade"; empty: none
+
     def begin(self, film: Film) -> Wear: ...
 
 

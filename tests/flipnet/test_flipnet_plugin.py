@@ -121,3 +121,8 @@ def test_it_says_when_it_was_not_opened() -> None:
     context = RunContext(faces, {0: TrackKey(0, 0, 0)}, Layer(Memory()), 0, CPU)
     with pytest.raises(ValueError, match="before open"):
         next(FlipNetRestorer(FlipNetOptions()).restore(faces, context))
+
+
+def test_without_weights_it_says_how_to_get_some() -> None:
+    with pytest.raises(ResourceError, match="no weights are bundled; train some with vidrestore train flipnet"):
+        FlipNetRestorer(FlipNetOptions()).open(CPU)

@@ -12,7 +12,7 @@ from vidrestore.cli.failing import say
 from vidrestore.cli.restore import EncoderOptions, Seconds, stop_on_signals
 from vidrestore.errors import UsageError, did_you_mean
 
-NOTHING_RESTORED = "assess=none,restore=none,smooth=none,blend=none"
+UNTOUCHED = "assess=none,restore=none,smooth=none,blend=none"
 
 
 @click.command(cls=EncoderOptions, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -52,8 +52,8 @@ def command(
     from vidrestore.config import resolve
 
     options = assignments(assigned) | ({"preset": preset} if preset else {})
-    config = resolve(chain=NOTHING_RESTORED, settings=settings, encoder=encoder)
     plugin = made(model, options)
+    config = resolve(chain=plugin.chain or UNTOUCHED, settings=settings, encoder=encoder)
     stop_on_signals()
     from vidrestore.cli.progress import teller
     from vidrestore.engine.degrading import Degrading

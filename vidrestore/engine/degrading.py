@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from vidrestore.engine.analyse import detect
-from vidrestore.engine.job import Work, read_settings
+from vidrestore.engine.job import Work, read_settings, stages_of
+from vidrestore.engine.pipeline import restored
 from vidrestore.errors import UsageError
 from vidrestore.media.colour import Region, add_difference, read_rgb
 from vidrestore.media.planes import editable, upright_view
@@ -55,7 +56,10 @@ class Degrading:
         wear = self.degrader.begin(film)
         record.degrade = {"model": self.name, **self.options}
         record.degrade |= {"seed": film.seed, "eyes": film.eyes, "codec": wear.codec, "quality": wear.quality}
-        for frame in damaged(source.frames(), wear, clock):
+        frames = source.frames()
+        if self.degrader.chain:
+            frames = (frame for frame, _ in restored(frames, stages_of(config, record), notes, clock))
+        for frame in damaged(frames, wear, clock):
             yield frame, None
 
 

@@ -34,6 +34,7 @@ class ClassicDegrader:
     """One draw a film, noise anew for each frame; the film's name in a draw is its seed."""
 
     Options: ClassVar[type[BaseModel]] = ClassicOptions
+    chain = ""
 
     def __init__(self, options: ClassicOptions) -> None:
         self.options = options

@@ -27,6 +27,12 @@ NEEDED = ("unet", "vae", "encoders", "hubs", "projector", "tags")
 class FlipNetOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    mode: Literal["restore", "degrade"] = Field(
+        "restore", description="the flip: make damaged faces good, or good ones as real footage shows them"
+    )
+    rho: float = Field(
+        0.8, ge=0, le=1, description="degrading: share of the damage's texture that stays from frame to frame"
+    )
     steps: int = Field(20, ge=1, le=200, description="passes of the diffusion network a face; 4 is fast, 50 is best")
     phi: float = Field(
         1.0, ge=0, le=2, description="fidelity: weight of the damaged face in every layer; 0 leaves the prior free"
@@ -40,7 +46,7 @@ class FlipNetOptions(BaseModel):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "auto", description="of the networks; auto: bf16 on a GPU that has it, fp32 elsewhere"
     )
-    weights: str = Field("flipnet_mini", description="name in `vidrestore weights list`, or a safetensors file")
+    weights: str = Field("", description="a safetensors file, as `vidrestore train flipnet` makes; none is bundled")
     prior: str = Field("", description="likewise, of a prior that is not among the weights")
 
 
@@ -55,22 +61,29 @@ class FlipNetRestorer:
         middle = ("z0_mid",) if options.steps > 1 else ()
         self.latents: tuple[str, ...] = ("tokens", "z_y", *middle, "z0")
         self._net: FlipNet | None = None
+        self._mode = 0  # of the network
 
     def open(self, device: torch.device) -> None:
         """Load the weights. Raises ResourceError where they cannot be had, or lack a part."""
         import torch
 
         from vidrestore_plugins.restore.flipnet.files import load
+        from vidrestore_plugins.restore.flipnet.model import DEGRADE, RESTORE
 
+        if not self.options.weights:
+            remedy = "train some with vidrestore train flipnet, and name them: weights=FILE"
+            raise ResourceError("restore=flipnet", "no weights are bundled", remedy)
         net, parts = load(*(weights_path(name) for name in self.weights))
         if missing := [part for part in NEEDED if part not in parts]:
             prior = missing == ["unet", "vae"]
             remedy = "name a file of the prior: prior=FILE" if prior else "see vidrestore train flipnet"
             raise ResourceError(" + ".join(self.weights), f"no {' and '.join(missing)} in it", remedy)
-        net.encoders["hq"].to("meta")  # degrading alone reads undamaged faces
+        self._mode = RESTORE if self.options.mode == "restore" else DEGRADE
+        read, unread = ("lq", "hq") if self._mode == RESTORE else ("hq", "lq")
+        net.encoders[unread].to("meta")
         net.eval().requires_grad_(False)
         for part in NEEDED:
-            module = net.encoders["lq"] if part == "encoders" else net.get_submodule(part)
+            module = net.encoders[read] if part == "encoders" else net.get_submodule(part)
             # past diffusers' own `to`, which warns of parts that it wants in f32 and then names none
             torch.nn.Module.to(module, device, _dtype(self.options.precision, device))
             torch.nn.Module.to(module, memory_format=torch.channels_last)
@@ -79,7 +92,7 @@ class FlipNetRestorer:
     def restore(self, faces: FaceBatch, ctx: Context) -> Generator[Latent, Tensor, Tensor]:
         import torch
 
-        from vidrestore_plugins.restore.flipnet.model import RESTORE
+        from vidrestore_plugins.restore.flipnet.model import DEGRADE, RESTORE
         from vidrestore_plugins.restore.flipnet.schedule import diffused, sample, times
         from vidrestore_plugins.restore.ldbfr.colour import recoloured
 
@@ -88,12 +101,15 @@ class FlipNetRestorer:
         net, o = self._net, self.options
         kind = net.tags.mode_emb.dtype
         x = (2 * faces.crops - 1).to(kind, memory_format=torch.channels_last)
-        mode = torch.full((len(x),), RESTORE, device=x.device)
-        c = (yield Latent("tokens", net.tokens(x, RESTORE).float())).to(kind)
+        mode = torch.full((len(x),), self._mode, device=x.device)
+        c = (yield Latent("tokens", net.tokens(x, self._mode).float())).to(kind)
         z_y = yield Latent("z_y", net.encode(x).float())
         cache = net.written(z_y.to(kind), c, mode)
         asked = times(o.steps, o.start, o.spacing)
         eps = ctx.noise("eps", tuple(z_y.shape[1:]))
+        if self._mode == DEGRADE:  # some of what damages a film is on the lens, some is new in each frame
+            new = ctx.noise("new", tuple(z_y.shape[1:]), fixed=False)
+            eps = o.rho**0.5 * eps + (1 - o.rho) ** 0.5 * new
 
         def noise_of(z: Tensor, t: int) -> Tensor:
             return net.noise(z.to(kind), t, c, cache, mode, o.phi)
@@ -102,7 +118,8 @@ class FlipNetRestorer:
         z0 = yield from _smoothed(sample(noise_of, diffused(z_y, asked[0], eps.to(z_y)), asked, show=middle))
         z0 = yield Latent("z0", z0)
         y = net.decode(z0.to(kind)).float()
-        if o.phi > 0:  # a diffused face drifts in colour; with nothing of the input wanted, so be it
+        # a diffused face drifts in colour; where nothing of the input is wanted, so be it
+        if o.phi > 0 and self._mode == RESTORE:
             y = recoloured(y, x.float())
         return (y / 2 + 0.5).clamp(0, 1)
 
