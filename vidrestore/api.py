@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from vidrestore.errors import InputMediaError, ResourceError, RunError, UsageError, VidrestoreError
 from vidrestore.hooks import Assessor, Blender, Context, Degrader, Detector, Restorer, Smoother, Tracker, Wear
+from vidrestore.precision import PRECISION_HELP, Precision, dtype_of
 from vidrestore.types import Damage, FaceBatch, Faces, Film, Frame, Latent, Layout, Scene, Stretch
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 _LAZY = {"weights_path": "vidrestore.weights.store", "write_weights": "vidrestore.weights.store"}
 
 __all__ = [
+    "PRECISION_HELP",
     "Assessor",
     "Blender",
     "Context",
@@ -31,6 +33,7 @@ __all__ = [
     "InputMediaError",
     "Latent",
     "Layout",
+    "Precision",
     "ResourceError",
     "Restorer",
     "RunError",
@@ -41,6 +44,7 @@ __all__ = [
     "UsageError",
     "VidrestoreError",
     "Wear",
+    "dtype_of",
     "weights_path",
     "write_weights",
 ]

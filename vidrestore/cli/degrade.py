@@ -56,7 +56,7 @@ def command(
     config = resolve(chain=plugin.chain or UNTOUCHED, settings=settings, encoder=encoder)
     stop_on_signals()
     from vidrestore.cli.progress import teller
-    from vidrestore.engine.degrading import Degrading
+    from vidrestore.degrading import Degrading
     from vidrestore.engine.job import Job, run
     from vidrestore.notes import Notes
 

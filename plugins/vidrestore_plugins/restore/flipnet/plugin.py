@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from vidrestore.api import Latent, ResourceError, weights_path
+from vidrestore.api import PRECISION_HELP, Latent, Precision, ResourceError, dtype_of, weights_path
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -43,9 +43,7 @@ class FlipNetOptions(BaseModel):
     )
     seed: int = Field(0, ge=0, description="of the noise; the run's seed unless given")
     size: int = Field(0, ge=0, le=1024, multiple_of=64, description="px a side of the crops; 0: what it was trained at")
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
-        "auto", description="of the networks; auto: bf16 on a GPU that has it, fp32 elsewhere"
-    )
+    precision: Precision = Field("auto", description=PRECISION_HELP)
     weights: str = Field("", description="a safetensors file, as `vidrestore train flipnet` makes; none is bundled")
     prior: str = Field("", description="likewise, of a prior that is not among the weights")
 
@@ -85,7 +83,7 @@ class FlipNetRestorer:
         for part in NEEDED:
             module = net.encoders[read] if part == "encoders" else net.get_submodule(part)
             # past diffusers' own `to`, which warns of parts that it wants in f32 and then names none
-            torch.nn.Module.to(module, device, _dtype(self.options.precision, device))
+            torch.nn.Module.to(module, device, dtype_of(self.options.precision, device))
             torch.nn.Module.to(module, memory_format=torch.channels_last)
         self._net, self.size = net, self.options.size or net.size.image_size
 
@@ -134,12 +132,3 @@ def _smoothed(walk: Generator[Tensor, Tensor, Tensor]) -> Generator[Latent, Tens
             last: Tensor = end.value
             return last
         sent = yield Latent("z0_mid", z0)
-
-
-def _dtype(precision: str, device: torch.device) -> torch.dtype:
-    import torch
-
-    if precision == "auto":
-        half = device.type == "cuda" and torch.cuda.is_bf16_supported()
-        return torch.bfloat16 if half else torch.float32
-    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
