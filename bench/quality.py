@@ -175,6 +175,13 @@ class Clip:
 
 def clean_clip(path: Path) -> Clip:
     frames = read(path, COUNT)
+    smooth = _steadied(landmarks(frames, path.name))
+    eyes = float(np.median(np.linalg.norm(smooth[:, 1] - smooth[:, 0], axis=1)))
+    return Clip(path.name, frames, fit_similarity(smooth, template(SIDE)), eyes)
+
+
+def landmarks(frames: Frames, name: str) -> NDArray[np.float32]:
+    """Of the largest face of each frame, [t, 5, 2] px."""
     detector = resolve().step("detect").make()
     detector.open(torch.device("cpu"))
     points = []
@@ -184,13 +191,10 @@ def clean_clip(path: Path) -> Clip:
         small = np.asarray(cv2.resize(frame, size, interpolation=cv2.INTER_AREA))
         found = detector.detect(torch.from_numpy(small)[None])[0]
         if not len(found):
-            raise SystemExit(f"{path.name}: no face in a frame; leave it out with --clips")
+            raise SystemExit(f"{name}: no face in a frame; leave it out with --clips")
         area = np.prod(found.boxes[:, 2:] - found.boxes[:, :2], axis=1)
         points.append(found.landmarks[area.argmax()] / scale)
-    track = np.stack(points)
-    smooth = _steadied(track)
-    eyes = float(np.median(np.linalg.norm(smooth[:, 1] - smooth[:, 0], axis=1)))
-    return Clip(path.name, frames, fit_similarity(smooth, template(SIDE)), eyes)
+    return np.stack(points)
 
 
 def _steadied(track: NDArray[np.float32]) -> NDArray[np.float32]:

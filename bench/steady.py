@@ -7,7 +7,8 @@ and compared with the truth in aligned crops of 256 px. Against frame by frame: 
 VIDD's excess over the truth as ratios, landmark jitter as a ratio and that of its error alone, PSNR and identity as
 differences, agreeing detail as a ratio; whether mouth and eyes move as they do frame by frame, and in step. Clips named
 first with --tune chose the smoother's numbers; the means are given without them too. `oracle` fuses along the truth's
-own flow: what no smoother of this kind can do better.
+own flow: what no smoother of this kind can do better. Lines that begin with `crop` tell how its pose shakes and errs:
+jitter (second difference) and distance from the clean film's, in percent of a face width, then of radians and log scale.
 """
 
 from __future__ import annotations
@@ -22,10 +23,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from quality import SIDE, Clip, Judge, Scores, clean_clip, read, through_vidrestore, write
+from quality import RATE, SIDE, Clip, Judge, Scores, clean_clip, landmarks, read, through_vidrestore, write
 
 from vidrestore import registry
 from vidrestore.config import resolve
+from vidrestore.engine.align import AlignOptions
+from vidrestore.geometry.steady import FixedLag
+from vidrestore.geometry.template import fit_similarity, pose_of, template
 from vidrestore.quality.levels import LEVELS, damaged
 from vidrestore.quality.measures import centre
 from vidrestore.quality.steadiness import flows, identity_motion, jitter
@@ -151,11 +155,31 @@ def oracle(alone: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
     return smoothed[0]
 
 
+def crops(clip: Clip, frames: NDArray[np.uint8]) -> str:
+    """The pose of the damaged film's crop, searched on every second frame: the line between, and smoothed."""
+    points, at = landmarks(frames, clip.name).reshape(len(frames), 10), np.arange(0, len(frames), 2)
+    line = np.stack([np.interp(np.arange(len(frames)), at, points[at, i]) for i in range(10)], 1).reshape(-1, 5, 2)
+    truth = pose_of(clip.matrices, SIDE)
+    unit = np.array([np.exp(truth[0, 2]) * SIDE / 2] * 2 + [1, 1])  # a face's width is about half the crop's side
+    raw, truth = pose_of(fit_similarity(line, template(SIDE)), SIDE) / unit, truth / unit
+    align = AlignOptions.model_validate({})
+    seen, times = np.isin(np.arange(len(raw)), at), np.arange(len(raw)) / RATE
+    smooth, _ = FixedLag(align.push, align.noise, align.lookahead).smooth(raw, times, seen, len(raw), None)
+
+    def told(pose: NDArray[np.float64]) -> str:
+        shake, error = np.abs(np.diff(pose, 2, axis=0)).mean(0), np.sqrt(np.square(pose - truth).mean(0))
+        both = [(100 * x[:2].mean(), 100 * x[2:].mean()) for x in (shake, error)]
+        return "jitter {:.3f} {:.3f} error {:.2f} {:.2f}".format(*both[0], *both[1])
+
+    return f"crop as found: {told(raw)}; smoothed: {told(smooth)}; of the clean film: {told(truth)}"
+
+
 def measured(clip: Clip, arguments: argparse.Namespace, judge: Judge, folder: Path) -> dict[str, Against]:
     """Every smoother on one clip; the first columns of the sheet are written on the way."""
     eye = Eye(judge, clip.aligned(clip.frames))
     source = folder / "damaged.mkv"
-    write(damaged(clip.frames, arguments.level, clip.name, clip.eyes), source)
+    frames = damaged(clip.frames, arguments.level, clip.name, clip.eyes)
+    write(frames, source)
     weights = f":weights={arguments.weights}" if arguments.weights else ""
     step = arguments.restore + weights
 
@@ -168,6 +192,7 @@ def measured(clip: Clip, arguments: argparse.Namespace, judge: Judge, folder: Pa
     print(
         f"{clip.name}: E_warp input {given.scores.flicker:.3f}, frame by frame {alone.scores.flicker:.3f}", flush=True
     )
+    print(f"  {crops(clip, frames)}", flush=True)
     found = {name: against(one, alone, given) for name, one in films.items()}
     for name, row in found.items():
         print(f"  {name:28s} {row}", flush=True)
