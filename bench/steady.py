@@ -8,7 +8,7 @@ VIDD's excess over the truth as ratios, landmark jitter as a ratio and that of i
 differences, agreeing detail as a ratio; whether mouth and eyes move as they do frame by frame, and in step. Clips named
 first with --tune chose the smoother's numbers; the means are given without them too. `oracle` fuses along the truth's
 own flow: what no smoother of this kind can do better. Lines that begin with `crop` tell how its pose shakes and errs:
-jitter (second difference) and distance from the clean film's, in percent of a face width, then of radians and log scale.
+jitter (second difference) and distance from the clean film's, in percent of a face width, of radians and log scale.
 """
 
 from __future__ import annotations
