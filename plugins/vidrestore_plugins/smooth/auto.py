@@ -2,7 +2,7 @@
 
 output  fused along the motion, whatever restored it: measured best for LD-BFR and classic (bench/steady.py)
 w       VSPBFR's codes pass a Kalman filter: plain filtering in W+ is meaningful, and they alone tell its diffuser
-        of the frame
+        of the frame. By reasoning, not by measurement
 
 What is not named passes as it is. Among it are LD-BFR's h and g: its skips carry the picture past them, so that
 smoothing them steadies nothing.
