@@ -98,6 +98,7 @@ class VSPBFR(nn.Module):
 
 
 def encoder(size: Size) -> nn.Module:
+    """E of the size's kind."""
     if size.encoder.kind == "pooled":
         return PooledEncoder(size.encoder, size.codes, size.style_dim)
     return Encoder(size.encoder, size.codes, size.style_dim)

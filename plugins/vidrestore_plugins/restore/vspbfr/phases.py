@@ -19,12 +19,14 @@ from vidrestore_plugins.restore.vspbfr.augment import augmented
 from vidrestore_plugins.restore.vspbfr.bank import Generator
 from vidrestore_plugins.restore.vspbfr.discriminator import Discriminator
 from vidrestore_plugins.restore.vspbfr.model import VSPBFR, Given
+from vidrestore_plugins.restore.vspbfr.style import Modulation, ToRGB
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from vidrestore.train.embedder import Embedder
     from vidrestore_plugins.restore.vspbfr.batches import Batch
+    from vidrestore_plugins.restore.vspbfr.restoration import Restoration
     from vidrestore_plugins.restore.vspbfr.sizes import Size
 
     Losses = dict[str, Tensor]
@@ -33,6 +35,7 @@ R1, R1_EVERY = 2.0, 16  # gamma, and steps from one penalty to the next
 MIXED = 0.5  # share of made faces that take another style from some layer on
 CLEAN = 0.3  # share of what the encoder learns from that is undamaged: the diffuser wants those codes
 IDENTITY, NEAR, PICTURE, STEADY, REAL = 0.15, 1e-3, 0.1, 0.6, 0.02
+CALM = 0.1  # of the modulations at birth, where a network begins with what came in
 MEAN_OF = 4096  # styles whose mean is the mean code
 
 
@@ -42,9 +45,8 @@ class System(nn.Module):
     def __init__(self, size: Size) -> None:
         super().__init__()
         self.net, self.generator = VSPBFR(size), Generator(size)
-        if size.residual:  # a warm start from exactly the input
-            for to_rgb in (self.net.restoration.to_rgb1, *self.net.restoration.to_rgbs):
-                nn.init.zeros_(to_rgb.conv.weight)
+        if size.residual:
+            calm(self.net.restoration)
 
     @torch.no_grad()
     def take_bank(self) -> None:
@@ -197,6 +199,16 @@ class Restoring(Task):
         judge = self.judge.of_judge(y, truth)
         terms = summed(y, truth, self.embedder, more | {"real": REAL * self.judge.of_maker(y)})
         return {**terms, "loss": terms["loss"] + judge, "judge": judge.detach()}
+
+
+@torch.no_grad()
+def calm(net: Restoration) -> None:
+    """A warm start: exactly what came in comes out, and styles, random at first, have little say."""
+    for layer in net.modules():
+        if isinstance(layer, ToRGB):
+            layer.conv.weight.zero_()
+        if isinstance(layer, Modulation):
+            layer.weight.mul_(CALM)
 
 
 def summed(y: Tensor, truth: Tensor, embedder: Embedder | None, more: Losses) -> Losses:
