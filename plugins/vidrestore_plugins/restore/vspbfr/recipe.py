@@ -45,7 +45,7 @@ PHASES = {
         Part("prior", 0.3, 2e-3, 5e-4, 8, GAME),
         Part("encoder", 0.2, 1e-3, 1e-5, 8),
         Part("diffuser", 0.1, 5e-4, 1e-5, 8),
-        Part("restoration", 0.4, 2e-3, 1e-5, 4, half=False),
+        Part("restoration", 0.4, 3e-3, 1e-5, 4, half=False),
         Part("adversarial", 0.2, 5e-4, 1e-5, 4, GAME, half=False),
     )
 }
