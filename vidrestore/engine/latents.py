@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
+    from vidrestore.engine.clock import Clock
     from vidrestore.engine.context import RunContext
     from vidrestore.engine.memory import Layer
     from vidrestore.hooks import Restorer, Smoother
@@ -160,14 +161,14 @@ class Item:
     strengths: FloatArray  # f32 [n], 0..1: how much of each face's change goes in
 
 
-def smoothed(items: Iterable[Item], name: str, smoother: Smoother) -> Iterator[Item]:
+def smoothed(items: Iterable[Item], name: str, smoother: Smoother, clock: Clock) -> Iterator[Item]:
     """Every item with its latent ``name`` smoothed and handed back."""
     held: deque[Item] = deque()
     lookahead = smoother.lookahead if smoother.wants(name) else 0
     for item in items:
         held.append(item)
         while held and _ready(held, lookahead):
-            yield _smooth(held, name, smoother)
+            yield _smooth(held, name, smoother, clock)
             held.popleft()
     if held:
         raise RuntimeError("a shot did not end")
@@ -180,7 +181,7 @@ def _ready(held: deque[Item], lookahead: int) -> bool:
     return newest.final and (newest.window.last or newest.window.stop >= first.window.stop + lookahead)
 
 
-def _smooth(held: deque[Item], name: str, smoother: Smoother) -> Item:
+def _smooth(held: deque[Item], name: str, smoother: Smoother, clock: Clock) -> Item:
     item = held[0]
     run = item.run
     if run is None or run.pending is None:
@@ -194,10 +195,11 @@ def _smooth(held: deque[Item], name: str, smoother: Smoother) -> Item:
     out = run.pending.value.clone()
     tracks = np.unique(run.faces.tracks)
     states = [_state(item, name, int(t)) for t in tracks]
-    for known in (False, True):
-        chosen = [(int(t), s) for t, s in zip(tracks, states, strict=True) if (s is not None) == known]
-        if chosen:
-            _smooth_tracks(item, ahead, name, smoother, chosen, out)
+    with clock("smooth"):
+        for known in (False, True):
+            chosen = [(int(t), s) for t, s in zip(tracks, states, strict=True) if (s is not None) == known]
+            if chosen:
+                _smooth_tracks(item, ahead, name, smoother, chosen, out)
     run.advance(out)
     return item
 

@@ -60,7 +60,7 @@ class Restoration:
         """The same windows with their patches."""
         stream: Iterator[Item] = self._items(windows)
         for name in (CROP, *self.plugins.restorer.latents, OUTPUT):
-            stream = smoothed(stream, name, self.plugins.smoother)
+            stream = smoothed(stream, name, self.plugins.smoother, self.clock)
         patches: list[Patch] = []
         strengths: list[FloatArray] = []
         while True:
