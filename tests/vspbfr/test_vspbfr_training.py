@@ -259,12 +259,14 @@ def overfitted(name: str, batch: Batch, steps: int = 60, rate: float = 5e-3) -> 
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name, term, share", [("encoder", "rec", 0.8), ("diffuser", "codes", 0.7)])
 def test_sixty_steps_learn_a_batch_by_heart(name: str, term: str, share: float, fixed: Batch) -> None:
     found = [terms[term] for terms in overfitted(name, fixed)]
     assert min(found[-4:]) < share * found[0]
 
 
+@pytest.mark.slow
 def test_restoration_begins_with_what_came_in_and_learns_by_heart_what_is_missing(fixed: Batch) -> None:
     faded = Batch(0.5 * fixed.damaged - 0.2, fixed.truth)
     found = overfitted("restoration", faded)
@@ -274,6 +276,7 @@ def test_restoration_begins_with_what_came_in_and_learns_by_heart_what_is_missin
     assert found[-1]["rec"] < 0.5 * found[0]["rec"]
 
 
+@pytest.mark.slow
 def test_sixty_steps_of_the_game_move_what_is_made_towards_faces(portraits: Portraits) -> None:
     """In brightness and colour, which a judge sees first."""
     system = begun()
