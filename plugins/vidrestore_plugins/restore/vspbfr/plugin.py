@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from vidrestore.api import Latent, ResourceError, weights_path
+from vidrestore.api import PRECISION_HELP, Latent, Precision, ResourceError, dtype_of, weights_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
@@ -45,9 +45,7 @@ class VSPBFROptions(BaseModel):
     middle: float = Field(0.7, ge=0, le=1, description="for codes of features")
     fine: float = Field(1.0, ge=0, le=1, description="for codes of texture and colour")
     size: int = Field(0, ge=0, le=1024, description="px a side of the crops; 0: what the weights are for")
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
-        "auto", description="of the networks; auto: bf16 on a GPU that has it, fp32 elsewhere"
-    )
+    precision: Precision = Field("auto", description=PRECISION_HELP)
     compile: bool = Field(False, description="compile for the device: minutes at the first faces, then faster")
     weights: str = Field("vspbfr", description="name in `vidrestore weights list`, or a safetensors file")
 
@@ -81,7 +79,7 @@ class VSPBFRRestorer:
         shares = [o.coarse] * COARSE + [o.middle] * (MIDDLE - COARSE) + [o.fine] * (codes - MIDDLE)
         self._shares = torch.tensor(shares[:codes], device=device)[:, None]
         self._mean = net.restoration.held(_mean_style(net)).to(device)
-        self._net, self.size = net.placed(device, _dtype(o.precision, device)), side
+        self._net, self.size = net.placed(device, dtype_of(o.precision, device)), side
         self._restore = Compiled(net.restore) if o.compile else net.restore
 
     def restore(self, faces: FaceBatch, ctx: Context) -> Generator[Latent, Tensor, Tensor]:
@@ -182,12 +180,3 @@ def _mean_style(net: VSPBFR) -> Tensor:
 
     z = torch.randn(MEAN_OF, net.size.style_dim, generator=torch.Generator().manual_seed(0))
     return net.restoration.style(z).mean(0)[None, None]  # type: ignore[no-any-return]
-
-
-def _dtype(precision: str, device: torch.device) -> torch.dtype:
-    import torch
-
-    if precision == "auto":
-        half = device.type == "cuda" and torch.cuda.is_bf16_supported()
-        return torch.bfloat16 if half else torch.float32
-    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
