@@ -1,9 +1,10 @@
-"""``vidrestore plugins``: what is installed; with a name, its options."""
+"""``vidrestore plugins``: what is installed; with a name, its options; ``new`` begins one."""
 
 from __future__ import annotations
 
 import ast
 import json
+import shlex
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,11 +18,44 @@ if TYPE_CHECKING:
     from vidrestore.registry import Entry
 
 
-@click.command()
+class _Plugins(click.Group):
+    """A group whose first word may be left out: what is not a command is for ``list``."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        named = {"--help", *self.commands}.intersection(args[:1])
+        return super().parse_args(ctx, args if named else ["list", *args])
+
+
+@click.group(cls=_Plugins, subcommand_metavar="[NAME] | new KIND NAME")
+def command() -> None:
+    """Plugins: what is installed, the options of one (vidrestore plugins feather), the beginning of a new one."""
+
+
+@command.command()
+@click.argument("kind")
+@click.argument("name")
+@click.option("-o", "--output", "within", default=".", type=click.Path(path_type=Path), help="where it goes  [.]")
+def new(kind: str, name: str, within: Path) -> None:
+    """Begin a plugin: a small distribution in a folder of its own, which works and keeps the contract as it is.
+
+    KIND is detect, track, assess, restore, smooth, blend or degrade. The folder is DIR/vidrestore-KIND-NAME.
+    """
+    from vidrestore.scaffold import make
+
+    made = make(kind, name, within)
+    folder = shlex.quote(str(made.folder))
+    click.echo(f"{made.module} is yours to change; it works as it is\n")
+    click.echo(f"  try it:      vidrestore {made.use_file}")
+    click.echo(f"  test it:     cd {folder} && python -m pytest")
+    click.echo(f"  install it:  pip install -e {folder}")
+    click.echo(f"  then:        vidrestore {made.use}")
+
+
+@command.command(name="list")
 @click.argument("name", required=False)
 @click.option("--json", "as_json", is_flag=True, help="for programs")
-def command(name: str | None, as_json: bool) -> None:
-    """List the plugins of every stage, or the options of one: vidrestore plugins feather."""
+def show(name: str | None, as_json: bool) -> None:
+    """List the plugins of every stage, or the options of one."""
     found = [e for kind in registry.KINDS for e in registry.entries(kind).values()]
     if name is not None:
         _options(name, found, as_json)
