@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -78,14 +78,21 @@ P = TypeVar("P", bound=Phase)
 
 
 def recipe(
-    name: str, text: str | None, phases: Mapping[str, P], sizes: Sequence[str], size: str, default: Sequence[str] = ()
-) -> Callable[[Callable[[Wishes], None]], Callable[[list[str]], None]]:
+    name: str,
+    text: str | None,
+    phases: Mapping[str, P],
+    sizes: Sequence[str],
+    size: str,
+    default: Sequence[str] = (),
+    more: Sequence[click.Option] = (),
+) -> Callable[[Callable[..., None]], Callable[[list[str]], None]]:
     """Makes the entry point of a recipe out of a function of `Wishes`.
 
     Args:
         text: the command's help.
         phases: by name, in the order in which they run; of them ``default`` runs unless told, else all.
         sizes: that can be trained; ``size`` unless told.
+        more: options of this recipe alone; the function gets their values by name.
     """
 
     def read(_context: click.Context, _option: click.Parameter, given: str) -> list[Phase]:
@@ -112,8 +119,14 @@ def recipe(
         click.Option(["--threads"], type=int, default=1, show_default=True, help="For arithmetic, and for damage."),
     ]
 
-    def made(work: Callable[[Wishes], None]) -> Callable[[list[str]], None]:
-        command = click.Command(name, params=options, help=text, callback=lambda **given: work(Wishes(**given)))
+    def made(work: Callable[..., None]) -> Callable[[list[str]], None]:
+        names = {field.name for field in fields(Wishes)}
+
+        def called(**given: Any) -> None:
+            own = {key: value for key, value in given.items() if key not in names}
+            work(Wishes(**{key: value for key, value in given.items() if key in names}), **own)
+
+        command = click.Command(name, params=[*options, *more], help=text, callback=called)
 
         def main(arguments: list[str]) -> None:
             command.main(arguments, prog_name=f"vidrestore train {name}", standalone_mode=False)

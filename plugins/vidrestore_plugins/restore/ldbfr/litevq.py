@@ -118,7 +118,7 @@ class LiteVQ(nn.Module):
         return self._attended(self.book.look_up(codes, *h.shape[-2:]), h)
 
     def decode(self, g: Tensor, x: Tensor, features: list[Tensor], gate: float | Tensor = 1.0) -> Tensor:
-        """``y = x + r``; ``gate`` 0..1 (or [n, 1, 1, 1]): how much of the skips is let through."""
+        """``y = x + r``, in x's type; ``gate`` 0..1 (or [n, 1, 1, 1]): how much of the skips is let through."""
         return x + self.decoder(g, features, gate)  # type: ignore[no-any-return]
 
     def dictionary(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:

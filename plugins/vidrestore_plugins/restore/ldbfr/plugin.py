@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from vidrestore.api import Latent, ResourceError, weights_path
+from vidrestore.api import PRECISION_HELP, Latent, Precision, ResourceError, dtype_of, weights_path
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -43,9 +43,7 @@ class LDBFROptions(BaseModel):
     kappa: float = Field(0.02, ge=0, le=1, description="and this share of the usual distance to a code")
     dwell: int = Field(2, ge=1, le=25, description="frames that a doubtful new code must win in a row")
     size: int = Field(256, ge=64, le=512, multiple_of=32, description="px a side of the crops; trained at 256")
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
-        "auto", description="of the networks; auto: bf16 on a GPU that has it, fp32 elsewhere"
-    )
+    precision: Precision = Field("auto", description=PRECISION_HELP)
     weights: str = Field("ldbfr_tiny", description="name in `vidrestore weights list`, or a safetensors file")
 
 
@@ -78,7 +76,7 @@ class LDBFRRestorer:
             raise ResourceError(f"weights {o.weights}", f"no {' and '.join(missing)} in it for mode={o.mode}", remedy)
         for part in need:
             module = getattr(net, part).eval().requires_grad_(False)
-            module.to(device, _dtype(o.precision, device)).to(memory_format=torch.channels_last)
+            module.to(device, dtype_of(o.precision, device)).to(memory_format=torch.channels_last)
         self._net, self._steps = net, passes(net.schedule, o.steps, o.t0)
 
     def restore(self, faces: FaceBatch, ctx: Context) -> Generator[Latent, Tensor, Tensor]:
@@ -89,13 +87,14 @@ class LDBFRRestorer:
         if self._net is None:
             raise ValueError("LDBFRRestorer.restore was called before open")
         stage1 = self._net.stage1
-        x = (2 * faces.crops - 1).to(stage1.quant_conv.weight.dtype, memory_format=torch.channels_last)
+        whole = 2 * faces.crops - 1
+        x = whole.to(stage1.quant_conv.weight.dtype, memory_format=torch.channels_last)
         h, features = stage1.encode(x)
         h = stage1.book.compared((yield Latent("h", h)))
         g = yield Latent("g", stage1.look_up(self._codes(h, faces, ctx), h).float())
         g = g.to(x.dtype)
         gate = {"gate": self.options.skips} if isinstance(stage1, LiteVQ) else {}
-        y = stage1.decode(g, x, features, **gate)
+        y = stage1.decode(g, whole, features, **gate)  # half precision would round the picture itself
         if self.options.mode == "diffusion":
             y = yield from self._diffused(y, g, ctx)
         return (y.float() / 2 + 0.5).clamp(0, 1)
@@ -129,7 +128,7 @@ class LDBFRRestorer:
 
         assert self._net is not None
         net, o, steps = self._net, self.options, self._steps
-        z0 = net.ae.encode(y1)
+        z0 = net.ae.encode(y1.to(g.dtype))
         shape = tuple(z0.shape[1:])
         z = start(net.schedule, steps, ctx.noise("eps", shape), None if o.t0 == 999 else z0)
         noises = [ctx.noise(f"step{i}", shape) for i in range(len(steps) - 1)] if o.eta else []
@@ -152,12 +151,3 @@ def _smoothed(walk: Generator[Tensor, Tensor, Tensor]) -> Generator[Latent, Tens
             last: Tensor = end.value
             return last
         sent = yield Latent("x0_mid", x0)
-
-
-def _dtype(precision: str, device: torch.device) -> torch.dtype:
-    import torch
-
-    if precision == "auto":
-        half = device.type == "cuda" and torch.cuda.is_bf16_supported()
-        return torch.bfloat16 if half else torch.float32
-    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]

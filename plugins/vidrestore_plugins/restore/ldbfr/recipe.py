@@ -7,8 +7,6 @@ faces, which must stay the same person. latents and diffusion: the second stage,
 from __future__ import annotations
 
 import copy
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,12 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from vidrestore.train.recipe import Phase, Wishes, recipe
+
 if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
+
     import torch
     from torch import Tensor
 
     from vidrestore.train.embedder import Embedder
-    from vidrestore.train.loop import Budget, Run
+    from vidrestore.train.loop import Run
     from vidrestore.train.portraits import Portraits
     from vidrestore_plugins.restore.ldbfr.model import LDBFR
 
@@ -29,149 +31,86 @@ EXPORT_EVERY = 500  # steps
 
 
 @dataclass(frozen=True)
-class Phase:
-    """What is trained, on what, and for how much of the time."""
+class Part(Phase):
+    """What is trained, and on what."""
 
-    name: str
-    part: str  # of the network
-    share: float  # of the minutes, over the shares of all phases that run
-    rate: float
-    last_rate: float
-    clips: int  # a batch
-    side: int  # px of the crops, 0: whole faces
-    places: int  # crops a clip
+    part: str = "stage1"  # of the network
+    side: int = 0  # px of the crops, 0: whole faces
+    places: int = 1  # crops a clip
 
 
 PHASES = {
     phase.name: phase
     for phase in (
-        Phase("dictionary", "stage1", 0.06, 1e-3, 1e-4, 4, 128, 2),
-        Phase("restoration", "stage1", 0.3, 1e-3, 3e-4, 3, 128, 2),
-        Phase("faces", "stage1", 0.24, 3e-4, 1e-5, 2, 0, 1),
-        Phase("latents", "ae", 0.1, 1e-3, 1e-5, 4, 128, 2),
-        Phase("diffusion", "unet", 0.3, 5e-4, 1e-5, 8, 0, 1),
+        Part("dictionary", 0.06, 1e-3, 1e-4, 8, side=128, places=2),
+        Part("restoration", 0.3, 1e-3, 3e-4, 6, side=128, places=2),
+        Part("faces", 0.24, 3e-4, 1e-5, 4),
+        Part("latents", 0.1, 1e-3, 1e-5, 8, part="ae", side=128, places=2),
+        Part("diffusion", 0.3, 5e-4, 1e-5, 16, part="unet"),
     )
 }
+_START = click.Option(["--start"], type=click.Path(path_type=Path), help="Weights to go on from.")
 
 
-def _phases(_context: click.Context, _option: click.Parameter, text: str) -> list[Phase]:
-    names = [name.strip() for name in text.split(",")]
-    if unknown := set(names) - set(PHASES):
-        raise click.BadParameter(f"no phase {min(unknown)}; have {', '.join(PHASES)}")
-    return [phase for name, phase in PHASES.items() if name in names]
-
-
-@click.command("ldbfr", help=__doc__)
-@click.option("--data", type=click.Path(path_type=Path), required=True, help="Folder of faces.csv and its shards.")
-@click.option("--size", type=click.Choice(["nano", "tiny", "small"]), default="tiny", show_default=True)
-@click.option(
-    "--phases",
-    callback=_phases,
-    default="dictionary,restoration,faces",
-    show_default=True,
-    help="Which of dictionary, restoration, faces, latents, diffusion.",
+@recipe(
+    "ldbfr",
+    __doc__,
+    PHASES,
+    sizes=["nano", "tiny", "small"],
+    size="tiny",
+    default=["dictionary", "restoration", "faces"],
+    more=[_START],
 )
-@click.option("--minutes", type=float, default=0.0, help="Time for all phases; checkpoints count what is spent.")
-@click.option("--steps", type=int, default=0, help="Steps of each phase; with --minutes, what ends first.")
-@click.option("--batch", type=float, default=1.0, show_default=True, help="Factor on every batch.")
-@click.option("--rate", type=float, default=1.0, show_default=True, help="Factor on every learning rate.")
-@click.option(
-    "--embedder",
-    type=click.Path(path_type=Path),
-    default=None,
-    help="MobileFaceNet's safetensors: whole faces are then also trained to stay the same person.",
-)
-@click.option("--start", type=click.Path(path_type=Path), default=None, help="Weights to go on from.")
-@click.option("--out", type=click.Path(path_type=Path), default=Path("ldbfr_tiny.safetensors"), help="Weights.")
-@click.option(
-    "--work", type=click.Path(path_type=Path), default=Path("ldbfr.work"), help="Checkpoints (resumed), logs, sheets."
-)
-@click.option("--device", default="cpu", show_default=True)
-@click.option("--seed", type=int, default=0, show_default=True)
-@click.option("--threads", type=int, default=1, show_default=True, help="Threads for arithmetic, and for damage.")
-def command(
-    data: Path,
-    size: str,
-    phases: list[Phase],
-    minutes: float,
-    steps: int,
-    batch: float,
-    rate: float,
-    embedder: Path | None,
-    start: Path | None,
-    out: Path,
-    work: Path,
-    device: str,
-    seed: int,
-    threads: int,
-) -> None:
-    import cv2
+def main(wishes: Wishes, start: Path | None) -> None:
     import torch
 
     from vidrestore.train.embedder import load_embedder
-    from vidrestore.train.loop import Budget
     from vidrestore.train.portraits import load_portraits
 
-    torch.set_num_threads(threads)
-    cv2.setNumThreads(1)
-    torch.manual_seed(seed)  # the initial weights
-    work.mkdir(parents=True, exist_ok=True)
-    place = torch.device(device)
-    model, done = _begun(size, start, place)
-    trained, held = load_portraits(data, "train"), load_portraits(data, "val")
-    click.echo(f"{len(trained)} faces, {len(held)} held out")
-    teacher = load_embedder(embedder).to(place) if embedder else None
-    whole = sum(phase.share for phase in phases)
-    with ExitStack() as stack:
-        pool = stack.enter_context(ThreadPoolExecutor(threads)) if threads > 1 else None
-        for phase in phases:
-            done.add(phase.part)
-            budget = Budget(
-                steps=steps,
-                minutes=minutes * phase.share / whole,
-                rate=rate * phase.rate,
-                last_rate=rate * phase.last_rate,
-            )
-            clips = max(1, round(batch * phase.clips))
-            job = Job(phase, model, trained, held, teacher, out, work, place, pool, clips, sorted(done))
-            job.train(budget, seed + list(PHASES).index(phase.name))
-
-
-def main(arguments: list[str]) -> None:
-    """The recipe's entry point."""
-    command.main(arguments, prog_name="vidrestore train ldbfr", standalone_mode=False)
+    with wishes.begun() as pool:
+        device = torch.device(wishes.device)
+        model, done = _begun(wishes.size, start, device)
+        trained, held = load_portraits(wishes.data, "train"), load_portraits(wishes.data, "val")
+        click.echo(f"{len(trained)} faces, {len(held)} held out")
+        teacher = load_embedder(wishes.embedder).to(device) if wishes.embedder else None
+        for phase in PHASES.values():
+            if phase in wishes.phases:
+                done.add(phase.part)
+                Job(phase, wishes, model, trained, held, teacher, device, pool, sorted(done)).train()
 
 
 @dataclass
 class Job:
     """One phase: trains its part of ``model`` and leaves the averaged weights in it."""
 
-    phase: Phase
+    phase: Part
+    wishes: Wishes
     model: LDBFR
     trained: Portraits
     held: Portraits
     embedder: Embedder | None
-    out: Path
-    work: Path
     device: torch.device
     pool: ThreadPoolExecutor | None
-    clips: int
     parts: list[str]  # that are exported
 
-    def train(self, budget: Budget, seed: int) -> None:
+    def train(self) -> None:
         from vidrestore.train.loop import Log, Run, fit
         from vidrestore_plugins.restore.ldbfr.batches import Footages
 
-        name, phase = self.phase.name, self.phase
+        phase, work = self.phase, self.wishes.work
+        seed = self.wishes.seed + list(PHASES).index(phase.name)
         run = Run(self._task(), seed, decay=0.998, weight_decay=1e-4)
-        checkpoint = self.work / f"{name}.pt"
+        checkpoint = work / f"{phase.name}.pt"
         if checkpoint.exists():
             run.load(checkpoint)
-            click.echo(f"{name}: going on at step {run.step}")
-        batches = Footages(self.trained, self.clips, phase.side, phase.places, self.pool, self.device.type)
-        log = Log(self.work / f"{name}.csv", 50)
-        losses = partial(_losses, device=self.device)
-        fit(run, budget, batches, losses, log=log, checkpoint=checkpoint, save_every=250, watch=self._watch)
+            click.echo(f"{phase.name}: going on at step {run.step}")
+        batches = Footages(
+            self.trained, self.wishes.faces(phase) // 2, phase.side, phase.places, self.pool, self.device.type
+        )
+        fit(
+            run, self.wishes.budget(phase), batches, partial(_losses, device=self.device),
+            log=Log(work / f"{phase.name}.csv", 50), checkpoint=checkpoint, save_every=250, watch=self._watch,
+        )  # fmt: skip
         self._export(run)
         getattr(self.model, phase.part).load_state_dict(run.average.net.state_dict())  # type: ignore[union-attr]
 
@@ -196,17 +135,18 @@ class Job:
 
     def _export(self, run: Run) -> None:
         """Write the averaged weights, and see how they do on held-out faces."""
+        from vidrestore.train.held_out import examine
         from vidrestore_plugins.restore.ldbfr.files import save
-        from vidrestore_plugins.restore.ldbfr.held_out import examine
 
         average: Any = run.average
         if self.phase.name == "latents":
             average.standardise(self._truths())
         shown = copy.copy(self.model)  # shares all parts but the averaged one
         shown._modules = {**self.model._modules, self.phase.part: average.net}
-        save(shown, self.out, self.parts)
+        save(shown, self.wishes.out, self.parts)
         see = partial(restored, shown.eval(), self.phase)
-        examine(see, self.held, self.embedder, self.device, self.work / f"{self.phase.name}.png", click.echo)
+        picture = self.wishes.work / f"{self.phase.name}.png"
+        examine(see, self.held, self.embedder, self.device, picture, click.echo)
 
     def _truths(self) -> Tensor:
         import torch
@@ -217,7 +157,7 @@ class Job:
         return 2 * torch.stack([as_tensor(image) for image in chosen]).to(self.device) - 1
 
 
-def restored(model: LDBFR, phase: Phase, x: Tensor) -> Tensor:
+def restored(model: LDBFR, phase: Part, x: Tensor) -> Tensor:
     """What the phase in training makes of pictures [n, 3, s, s] in -1..1."""
     import torch
 
