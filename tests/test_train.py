@@ -68,6 +68,16 @@ def test_the_loop_learns_eight_pictures_by_heart(tmp_path: Path) -> None:
     assert [line.split(",")[0] for line in lines[1:]] == ["50", "100", "150"]
 
 
+def test_a_part_learns_at_its_own_pace() -> None:
+    net = nano()
+    before = {name: p.detach().clone() for name, p in net.named_parameters()}
+    run = Run(net, seed=0, weight_decay=0.0, pace=lambda name: 0.1 if name.startswith("0.") else 1.0)
+    run.advance(lambda net: losses(net, torch.arange(8)), 1e-3)
+    moved = {name: float((p.detach() - before[name]).abs().max()) for name, p in net.named_parameters()}
+    assert moved["0.weight"] == pytest.approx(1e-4, rel=0.05)  # Adam's first step is the rate itself
+    assert moved["7.weight"] == pytest.approx(1e-3, rel=0.05)
+
+
 def test_resuming_gives_the_weights_of_an_unbroken_run(tmp_path: Path) -> None:
     budget = Budget(steps=30, rate=1e-2, warmup=5)
     torch.manual_seed(9)

@@ -114,6 +114,16 @@ def test_a_prior_that_is_given_stays_as_it_is(fixed: Batch) -> None:
     assert any(value.abs().max() > 0 for name, value in lora.taken(net.unet).items() if name.endswith(".B"))
 
 
+def test_an_own_prior_is_trained_on_a_tenth_as_fast(fixed: Batch) -> None:
+    net, task = made("restore")
+    before = {name: value.clone() for name, value in net.unet.state_dict().items()}
+    Run(task, 0, weight_decay=0.0, pace=task.pace).advance(lambda t: t.losses(fixed), 1e-3)
+    moved = {name: float((value - before[name]).abs().max()) for name, value in net.unet.state_dict().items()}
+    low_rank = max(gap for name, gap in moved.items() if ".lora_B." in name)
+    assert low_rank == pytest.approx(1e-3, rel=0.05)
+    assert max(gap for name, gap in moved.items() if ".lora_" not in name) == pytest.approx(1e-4, rel=0.05)
+
+
 @pytest.mark.parametrize("phase", ["reading", "restore"])
 def test_a_run_resumes_to_the_bit(phase: str, portraits: Portraits, tmp_path: Path) -> None:
     batches = Faces(portraits, 2, NANO.image_size)

@@ -13,7 +13,7 @@ import csv
 import math
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch
@@ -59,21 +59,32 @@ class Budget:
 class Run:
     """A network in training with all its state."""
 
-    def __init__(self, net: nn.Module, seed: int, *, decay: float = 0.999, weight_decay: float = 0.01) -> None:
+    def __init__(
+        self,
+        net: nn.Module,
+        seed: int,
+        *,
+        decay: float = 0.999,
+        weight_decay: float = 0.01,
+        pace: Callable[[str], float] = lambda _: 1.0,
+    ) -> None:
+        """``pace`` of a parameter's name: the factor on its learning rate."""
         self.net, self.decay = net, decay
         self.average = copy.deepcopy(net).eval().requires_grad_(False)
-        matrices = [p for p in net.parameters() if p.ndim > 1]
-        vectors = [p for p in net.parameters() if p.ndim <= 1]  # biases and norms are not pulled to zero
-        groups: list[dict[str, Any]] = [{"params": matrices, "weight_decay": weight_decay}]
-        groups.append({"params": vectors, "weight_decay": 0.0})
-        self.optimiser = torch.optim.AdamW(groups, lr=0.0, foreach=True)
+        groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+        for name, p in net.named_parameters():
+            decayed = weight_decay if p.ndim > 1 else 0.0  # biases and norms are not pulled to zero
+            groups.setdefault((pace(name), decayed), []).append(p)
+        given = [{"params": groups[key], "weight_decay": key[1]} for key in sorted(groups, reverse=True)]
+        self._paces = [factor for factor, _ in sorted(groups, reverse=True)]
+        self.optimiser = torch.optim.AdamW(given, lr=0.0, foreach=True)
         self.rng = np.random.default_rng(seed)
         self.step, self.seconds = 0, 0.0
 
     def advance(self, losses: Callable[[nn.Module], Losses], rate: float, clip: float = 10.0) -> dict[str, float]:
         """One step of the optimiser and of the average. Gives the losses as numbers."""
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate
+        for group, pace in zip(self.optimiser.param_groups, self._paces, strict=True):
+            group["lr"] = pace * rate
         self.optimiser.zero_grad(set_to_none=True)
         terms = losses(self.net.train())
         terms["loss"].backward()  # type: ignore[no-untyped-call]

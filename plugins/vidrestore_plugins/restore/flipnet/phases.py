@@ -24,6 +24,7 @@ MIN_SNR = 5.0
 NO_TOKENS, NO_HUBS, OTHER_PHI = 0.1, 0.05, 0.2  # shares of rows
 CLEAN_CONDITION, CONDITION = 0.7, 0.5  # share of rows whose condition is clean; weight of the condition's own noise
 KEEP_DEGRADING = 0.2  # share of the rows that go on degrading while the rest learns to restore
+PRIOR_PACE = 0.1
 PIXELS, UP_TO, PIXELS_EVERY = 1.0, 599, 4  # weight; last time; batches from one to the next
 
 
@@ -45,6 +46,10 @@ class Task(nn.Module):
     @property
     def net(self) -> FlipNet:
         return self._whole[0]
+
+    def pace(self, _name: str) -> float:
+        """How fast this parameter learns, 1 being the phase's rate."""
+        return 1.0
 
 
 class Latents(Task):
@@ -117,7 +122,7 @@ class Flipping(Task):
     """Phases III (D mode) and V (R mode): hubs, low-rank updates, tokens' projector and tags.
 
     ``restoring``: most rows restore, the rest go on degrading; now and then the picture itself is compared too.
-    Where the prior is our own it is trained on with them, a tenth as fast (`Run`'s groups see to that).
+    Where the prior is our own it is trained on with them, a tenth as fast.
     """
 
     def __init__(self, net: FlipNet, *, restoring: bool) -> None:
@@ -126,6 +131,9 @@ class Flipping(Task):
         self._restoring = restoring
         self.register_buffer("calls", torch.zeros((), dtype=torch.long))
         self.calls: Tensor
+
+    def pace(self, name: str) -> float:
+        return PRIOR_PACE if name.startswith("unet.") and ".lora_" not in name else 1.0
 
     def losses(self, batch: Batch) -> Losses:
         net, n = self.net, len(batch.truth)

@@ -130,7 +130,8 @@ class Job:
             "degrade": lambda: tasks.prepared(net, restoring=False),
             "restore": lambda: tasks.prepared(net, restoring=True),
         }
-        return Run(made[phase.name]().to(self.device), self.wishes.seed + kinds.index(phase.name), weight_decay=0.01)
+        task = made[phase.name]().to(self.device)
+        return Run(task, self.wishes.seed + kinds.index(phase.name), pace=task.pace)
 
     def _batches(self, phase: Phase) -> Any:
         from vidrestore_plugins.restore.flipnet.batches import Faces
