@@ -194,7 +194,7 @@ def test_a_turned_film_is_damaged_upright(tmp_path: Path, media: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words", "code"),
     [
-        (["--preset", "vhss"], ["preset", "'vhs'"], 2),
+        (["--preset", "vhss"], ["preset", "'vhss'", "old-film, vhs"], 2),
         (["--model", "clasic"], ["clasic", "classic"], 2),
         (["--set", "eye=3"], ["eye", "eyes"], 2),
     ],

@@ -10,7 +10,6 @@ import click
 from vidrestore import registry
 from vidrestore.cli.failing import say
 from vidrestore.cli.restore import EncoderOptions, Seconds, stop_on_signals
-from vidrestore.errors import UsageError, did_you_mean
 
 UNTOUCHED = "assess=none,restore=none,smooth=none,blend=none"
 
@@ -68,17 +67,10 @@ def command(
 
 
 def made(name: str, given: dict[str, str]) -> Any:
-    """The degrader with these options. Raises UsageError in one line."""
-    from pydantic import ValidationError
+    """The degrader with these options. Raises ChainError in one line."""
+    from vidrestore.chain import Arg
+    from vidrestore.options import read
 
     plugin = registry.find("degrade", name)
-    model = registry.options_of(plugin)
-    if unknown := set(given) - set(model.model_fields):
-        wrong = min(unknown)
-        hint = did_you_mean(wrong, model.model_fields) or ";"
-        raise UsageError(f"degrade={name}", f"no option '{wrong}'{hint} have: {' '.join(model.model_fields)}")
-    try:
-        return plugin(model.model_validate(given))
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise UsageError(f"degrade={name}", f"{first['loc'][0]}: {first['msg']}") from error
+    args = tuple(Arg(value, key) for key, value in given.items())
+    return plugin(read(registry.options_of(plugin), f"degrade={name}", args, {}))

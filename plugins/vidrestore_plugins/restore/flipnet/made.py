@@ -13,6 +13,7 @@ from vidrestore_plugins.restore.flipnet import lora
 from vidrestore_plugins.restore.flipnet.batches import usable
 from vidrestore_plugins.restore.flipnet.model import DEGRADE, RESTORE, FlipNet
 from vidrestore_plugins.restore.flipnet.schedule import diffused, sample, times
+from vidrestore_plugins.restore.ldbfr.sampler import run_down
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -30,11 +31,7 @@ def flipped(net: FlipNet, faces: Tensor, mode: int, eps: Tensor, steps: int, phi
     c, z_y = net.tokens(faces, mode), net.encode(faces)
     cache, asked = net.written(z_y, c, modes), times(steps)
     walk = sample(lambda z, t: net.noise(z, t, c, cache, modes, phi), diffused(z_y, asked[0], eps.to(z_y)), asked)
-    try:
-        next(walk)
-    except StopIteration as end:
-        return net.decode(end.value).float()
-    raise ValueError("the sampler was asked to show z0")
+    return net.decode(run_down(walk)).float()
 
 
 @torch.inference_mode()

@@ -6,7 +6,7 @@ Restoration", ICCV 2025.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -93,6 +93,7 @@ class FlipNetRestorer:
         from vidrestore_plugins.restore.flipnet.model import DEGRADE, RESTORE
         from vidrestore_plugins.restore.flipnet.schedule import diffused, sample, times
         from vidrestore_plugins.restore.ldbfr.colour import recoloured
+        from vidrestore_plugins.restore.ldbfr.sampler import named
 
         if self._net is None:
             raise ValueError("FlipNetRestorer.restore was called before open")
@@ -113,22 +114,10 @@ class FlipNetRestorer:
             return net.noise(z.to(kind), t, c, cache, mode, o.phi)
 
         middle = {asked[(len(asked) - 1) // 2]} if len(asked) > 1 else set[int]()
-        z0 = yield from _smoothed(sample(noise_of, diffused(z_y, asked[0], eps.to(z_y)), asked, show=middle))
+        z0 = yield from named(sample(noise_of, diffused(z_y, asked[0], eps.to(z_y)), asked, show=middle), "z0_mid")
         z0 = yield Latent("z0", z0)
         y = net.decode(z0.to(kind)).float()
         # a diffused face drifts in colour; where nothing of the input is wanted, so be it
         if o.phi > 0 and self._mode == RESTORE:
             y = recoloured(y, x.float())
         return (y / 2 + 0.5).clamp(0, 1)
-
-
-def _smoothed(walk: Generator[Tensor, Tensor, Tensor]) -> Generator[Latent, Tensor, Tensor]:
-    """The sampler, whose z0 on the way is yielded by its name."""
-    sent: Any = None
-    while True:
-        try:
-            z0 = walk.send(sent)
-        except StopIteration as end:
-            last: Tensor = end.value
-            return last
-        sent = yield Latent("z0_mid", z0)

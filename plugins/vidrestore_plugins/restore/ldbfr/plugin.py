@@ -6,7 +6,7 @@ ACM MM 2024.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -124,7 +124,7 @@ class LDBFRRestorer:
         import torch
 
         from vidrestore_plugins.restore.ldbfr.colour import recoloured
-        from vidrestore_plugins.restore.ldbfr.sampler import sample, start
+        from vidrestore_plugins.restore.ldbfr.sampler import named, sample, start
 
         assert self._net is not None
         net, o, steps = self._net, self.options, self._steps
@@ -134,20 +134,8 @@ class LDBFRRestorer:
         noises = [ctx.noise(f"step{i}", shape) for i in range(len(steps) - 1)] if o.eta else []
         middle = {steps[(len(steps) - 1) // 2]} if len(steps) > 1 else set[int]()
         prepared = net.unet.prepare(g)
-        x0 = yield from _smoothed(
-            sample(net.unet, prepared, z, net.schedule, steps, show=middle, eta=o.eta, noises=noises)
+        x0 = yield from named(
+            sample(net.unet, prepared, z, net.schedule, steps, show=middle, eta=o.eta, noises=noises), "x0_mid"
         )
         x0 = yield Latent("x0", x0)
         return recoloured(net.ae.decode(x0).float(), y1.float()).to(torch.float32)
-
-
-def _smoothed(walk: Generator[Tensor, Tensor, Tensor]) -> Generator[Latent, Tensor, Tensor]:
-    """The sampler, whose x0 on the way is yielded by its name."""
-    sent: Any = None
-    while True:
-        try:
-            x0 = walk.send(sent)
-        except StopIteration as end:
-            last: Tensor = end.value
-            return last
-        sent = yield Latent("x0_mid", x0)

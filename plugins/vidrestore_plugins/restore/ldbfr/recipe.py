@@ -163,7 +163,7 @@ def restored(model: LDBFR, phase: Part, x: Tensor) -> Tensor:
 
     from vidrestore_plugins.restore.ldbfr.colour import recoloured
     from vidrestore_plugins.restore.ldbfr.litevq import LiteVQ
-    from vidrestore_plugins.restore.ldbfr.sampler import sample, start
+    from vidrestore_plugins.restore.ldbfr.sampler import run_down, sample, start
     from vidrestore_plugins.restore.ldbfr.schedule import passes
 
     if phase.name == "dictionary" and isinstance(model.stage1, LiteVQ):
@@ -183,16 +183,6 @@ def restored(model: LDBFR, phase: Part, x: Tensor) -> Tensor:
         sample(model.unet, model.unet.prepare(g), start(model.schedule, steps, eps, z0), model.schedule, steps)
     )
     return recoloured(model.ae.decode(x0), y1)
-
-
-def run_down(walk: Any) -> Tensor:
-    """The end of a sampler that shows nothing on its way."""
-    try:
-        next(walk)
-    except StopIteration as end:
-        last: Tensor = end.value
-        return last
-    raise ValueError("the sampler was asked to show x0")
 
 
 def _begun(size: str, start: Path | None, device: torch.device) -> tuple[LDBFR, set[str]]:

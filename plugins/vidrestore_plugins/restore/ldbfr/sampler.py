@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
+
+from vidrestore.api import Latent
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Generator, Sequence
@@ -53,3 +55,25 @@ def sample(
         if i + 1 < len(steps):
             z = schedule.step(x0, eps, t, steps[i + 1], eta, noises[i] if eta else None)
     return x0
+
+
+def named(walk: Generator[Tensor, Tensor, Tensor], name: str) -> Generator[Latent, Tensor, Tensor]:
+    """A sampler as a restorer yields it: what it shows on its way is a latent of this name."""
+    sent: Any = None
+    while True:
+        try:
+            shown = walk.send(sent)
+        except StopIteration as end:
+            last: Tensor = end.value
+            return last
+        sent = yield Latent(name, shown)
+
+
+def run_down(walk: Generator[Tensor, Tensor, Tensor]) -> Tensor:
+    """The end of a sampler that shows nothing on its way."""
+    try:
+        next(walk)
+    except StopIteration as end:
+        last: Tensor = end.value
+        return last
+    raise ValueError("the sampler was asked to show something on its way")
