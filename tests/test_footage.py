@@ -73,6 +73,14 @@ def test_levels_are_drawn_by_their_shares() -> None:
     assert {d.codec for d in draws} == {None, "libx264", "mpeg4", "mpeg2video"}
 
 
+def test_shares_and_enlarged_films_are_drawn_as_wished() -> None:
+    rng = np.random.default_rng(0)
+    draws = [drawn(rng, shares={"clean": 0.5, "heavy": 0.5}, large=0.25) for _ in range(2000)]
+    assert np.mean([d.shown_large for d in draws]) == pytest.approx(0.25, abs=0.03)
+    assert np.mean([d.noise > 2 / 255 for d in draws]) == pytest.approx(0.5, abs=0.04)
+    assert not any(drawn(rng).shown_large for _ in range(50))
+
+
 def levels(level: Level, count: int = 10) -> float:
     rng, truth = np.random.default_rng(5), portrait()
     return float(np.mean([psnr(filmed(truth, drawn(rng, level), rng), truth) for _ in range(count)]))
@@ -100,9 +108,17 @@ def test_codecs_and_enlargement_move_nothing() -> None:
         {"codec": "libx264", "quality": 20},
         {"codec": "mpeg4", "quality": 3},
         {"enlarged": 1.7},
+        {"shown_large": True},
     ):
         crop = shot(replace(NONE, size=2.0, area=True, **change), 3, truth).damaged[1]
         assert np.abs(moved(truth.mean(0).numpy(), crop.mean(0).numpy())).max() < 0.2, change
+
+
+def test_a_film_enlarged_by_cubic_interpolation_is_the_sharper() -> None:
+    truth = portrait(detail=2.0)
+    small, large = (shot(replace(NONE, size=2.0, area=True, shown_large=wide), 3, truth) for wide in (False, True))
+    assert psnr(large, truth) > psnr(small, truth) + 0.1
+    assert (large.resolution, large.noise, large.coding) == (small.resolution, small.noise, small.coding)
 
 
 def moved(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -217,7 +217,7 @@ def test_whole_faces_are_also_trained_to_stay_the_same_person(portraits: Portrai
     torch.manual_seed(1)
     personal = Restoration(net, embedder).losses(batch)
     assert set(personal) - set(plain) == {"identity", "features"}
-    added = 0.15 * personal["identity"] + 0.05 * personal["features"]
+    added = 0.2 * personal["identity"] + 0.05 * personal["features"]
     torch.testing.assert_close(personal["loss"], plain["loss"] + added)
     personal["loss"].backward()
     assert all(p.grad is None for p in embedder.parameters())
@@ -335,6 +335,18 @@ def test_the_recipe_goes_on_from_a_file(faces: Path, tmp_path: Path) -> None:
         assert torch.equal(two.stage1.state_dict()[name], value), name
     with pytest.raises(click.BadParameter, match="not of size tiny"):
         recipe(faces, tmp_path / "three", "latents", "--start", str(first), "--size", "tiny")
+
+
+def test_restoring_begins_at_the_input_and_goes_on_from_what_restores(faces: Path, tmp_path: Path) -> None:
+    words = recipe(faces, tmp_path / "words", "dictionary")
+    still = ["--rate", "0", "--start"]
+    born = load(recipe(faces, tmp_path / "born", "restoration", *still, str(words)))[0]
+    x = drawn(2, 3, 64, 64) / 3
+    assert torch.equal(born.stage1(x)[0], x), "what only knows its codes starts as the input"
+    first = recipe(faces, tmp_path / "first", "restoration", "--start", str(words))
+    again = recipe(faces, tmp_path / "again", "restoration", *still, str(first))
+    for name, value in load(first)[0].stage1.state_dict().items():
+        assert torch.equal(load(again)[0].stage1.state_dict()[name], value), name
 
 
 def test_the_recipe_names_what_is_wrong(faces: Path, tmp_path: Path) -> None:

@@ -24,6 +24,8 @@ from kornia.filters import gaussian_blur2d
 from vidrestore.media.recoding import Codec, coded
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.random import Generator
     from torch import Tensor
 
@@ -48,6 +50,7 @@ class Damage:
     enlarged: float  # the native picture is enlarged this much before the video codec
     codec: Codec | None
     quality: int  # CRF or quantiser
+    shown_large: bool = False  # once decoded the film is enlarged to the truth's size, by cubic interpolation
 
 
 @dataclass(frozen=True)
@@ -81,9 +84,14 @@ _CODECS: dict[Level, tuple[tuple[Codec | None, float, tuple[int, int]], ...]] = 
 }
 
 
-def drawn(rng: Generator, level: Level | None = None) -> Damage:
-    """Damage of a level; of a random one by SHARES where none is given."""
-    kind: Level = level or list(SHARES)[rng.choice(len(SHARES), p=list(SHARES.values()))]
+def drawn(
+    rng: Generator, level: Level | None = None, shares: Mapping[Level, float] = SHARES, large: float = 0.0
+) -> Damage:
+    """Damage of a level; of a random one by ``shares`` where none is given.
+
+    ``large``: share of the films that were enlarged once decoded, as many an upload of an old clip is.
+    """
+    kind: Level = level or list(shares)[rng.choice(len(shares), p=list(shares.values()))]
     blurs, sizes, noises, jpeg_share, jpegs = _RANGES[kind]
     choices = _CODECS[kind]
     codec, _, qualities = choices[rng.choice(len(choices), p=[share for _, share, _ in choices])]
@@ -101,6 +109,7 @@ def drawn(rng: Generator, level: Level | None = None) -> Damage:
         enlarged=rng.uniform(1.3, 2.5) if rng.random() < 0.25 else 1.0,
         codec=codec,
         quality=int(rng.integers(qualities[0], qualities[1] + 1)),
+        shown_large=bool(large) and rng.random() < large,
     )
 
 
@@ -126,6 +135,8 @@ def filmed(truth: Tensor, damage: Damage, rng: Generator, length: int = 4, keep:
         frames = coded(frames, damage.codec, damage.quality)
     seen = torch.from_numpy(frames).to(truth.device).permute(0, 3, 1, 2).float() / 255
     left, coding = _left(clean, noisy, seen)
+    if damage.shown_large and seen.shape[-1] < side:
+        seen = F.interpolate(seen, (side, side), mode="bicubic", align_corners=False).clamp(0, 1)
     crops = torch.stack([_aligned(frame, pose, side) for frame, pose in zip(seen[-keep:], poses[-keep:], strict=True)])
     coarse = max(damage.size, side / native, 1.0)
     resolution = max(1.0, (coarse**4 + (_BLUR_TO_SIZE * max(damage.blur)) ** 4) ** 0.25)

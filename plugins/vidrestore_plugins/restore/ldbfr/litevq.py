@@ -108,6 +108,11 @@ class LiteVQ(nn.Module):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
 
+    @property
+    def restores(self) -> bool:
+        """Its skips have been trained: it is beyond its dictionary."""
+        return any(bool(layer.weight.any()) for layer in self.decoder.fuse)  # type: ignore[operator]
+
     def encode(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Pictures [n, 3, s, s] -> h of unit length, f32 [n, d, s/f, s/f], and the features for the skips."""
         features = self.encoder(x)

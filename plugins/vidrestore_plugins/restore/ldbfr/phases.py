@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
     Losses = dict[str, Tensor]
 
-COMMITMENT, CODES, STEADY, IDENTITY, FEATURES = 0.25, 10.0, 0.6, 0.15, 0.05
+COMMITMENT, CODES, STEADY, IDENTITY, FEATURES = 0.25, 2.0, 0.3, 0.2, 0.05
+EDGES, SPECTRUM = 0.25, 0.05
+ROUND = 0.01  # errors well below it count squared: what is left of noise should average out, not take sides
 RESTORED, JITTER = 0.2, 0.05
 GATED = 0.15  # share of the pairs whose skips are partly shut: the codes must do more
 
@@ -29,7 +31,7 @@ GATED = 0.15  # share of the pairs whose skips are partly shut: the codes must d
 def fidelity(y: Tensor, truth: Tensor, weight: Tensor) -> Tensor:
     """What all phases share: pixels, edges, spectrum."""
     y = y.float()
-    return charbonnier(y, truth, weight) + 0.5 * edges(y, truth, weight) + 0.1 * spectrum(y, truth)
+    return charbonnier(y, truth, weight, ROUND) + EDGES * edges(y, truth, weight) + SPECTRUM * spectrum(y, truth)
 
 
 class Dictionary(nn.Module):

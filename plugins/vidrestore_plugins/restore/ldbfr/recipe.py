@@ -121,7 +121,8 @@ class Job:
         if self.phase.name == "dictionary":
             return Dictionary(model.stage1)
         if self.phase.name == "restoration":
-            model.stage1.join()  # a warm start from exactly the input
+            if not model.stage1.restores:
+                model.stage1.join()  # a warm start from exactly the input
             return Restoration(model.stage1)
         if self.phase.name == "faces":
             return Restoration(model.stage1, self.embedder)
