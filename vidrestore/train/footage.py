@@ -66,6 +66,9 @@ class Footage:
 
 Level = Literal["clean", "mild", "medium", "heavy", "small"]
 SHARES: dict[Level, float] = {"clean": 0.1, "mild": 0.2, "medium": 0.4, "heavy": 0.17, "small": 0.13}
+# a small restorer cannot learn all damage equally well: most of what it sees is what most old clips have
+RESTORED: dict[Level, float] = {"clean": 0.07, "mild": 0.2, "medium": 0.5, "heavy": 0.15, "small": 0.08}
+RESTORED_LARGE = 0.6
 
 #          blur          size         noise/255  JPEG share, quality
 _RANGES: dict[Level, tuple[tuple[float, float], tuple[float, float], tuple[float, float], float, tuple[int, int]]] = {
@@ -111,6 +114,11 @@ def drawn(
         quality=int(rng.integers(qualities[0], qualities[1] + 1)),
         shown_large=bool(large) and rng.random() < large,
     )
+
+
+def drawn_to_restore(rng: Generator) -> Damage:
+    """Damage that a restorer learns from."""
+    return drawn(rng, shares=RESTORED, large=RESTORED_LARGE)
 
 
 def filmed(truth: Tensor, damage: Damage, rng: Generator, length: int = 4, keep: int = 2) -> Footage:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from vidrestore.train.footage import drawn, filmed
+from vidrestore.train.footage import drawn_to_restore, filmed
 from vidrestore_plugins.restore.flipnet.phases import Batch
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class Faces:
             seen, face = (torch.from_numpy(x[row][:, flip].copy()).permute(2, 0, 1) / 255 for x in (damaged, truths))
         else:
             face = self.portraits.truth(rng)
-            seen = filmed(face, drawn(rng), rng, keep=1).damaged[0]
+            seen = filmed(face, drawn_to_restore(rng), rng, keep=1).damaged[0]
             if not self.crop and face.shape[-1] != self.side:
                 seen, face = (F.interpolate(p[None], (self.side, self.side), mode="area")[0] for p in (seen, face))
         if self.crop:

@@ -9,19 +9,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from vidrestore.train.footage import drawn, filmed
+from vidrestore.train.footage import drawn_to_restore, filmed
 
 if TYPE_CHECKING:
     from numpy.random import Generator
     from torch import Tensor
 
-    from vidrestore.train.footage import Level
     from vidrestore.train.portraits import Portraits
 
 FACE = 28  # px left out around the part of a face of 256 px that an embedder looks at
-# a small network cannot learn all damage equally well: most of what it sees is what most old clips have
-SHARES: dict[Level, float] = {"clean": 0.07, "mild": 0.2, "medium": 0.5, "heavy": 0.15, "small": 0.08}
-LARGE = 0.6  # share of the films that were enlarged once decoded
 LENGTHS = (2, 4)  # frames a clip: the last two are seen, and a codec's first frame looks unlike those after it
 
 
@@ -55,8 +51,7 @@ class Footages:
     def _clip(self, seed: int) -> tuple[Tensor, Tensor, Tensor]:
         rng = np.random.default_rng(seed)
         truth = self.portraits.truth(rng)
-        damage = drawn(rng, shares=SHARES, large=LARGE)
-        seen = filmed(truth, damage, rng, length=int(rng.choice(LENGTHS))).damaged
+        seen = filmed(truth, drawn_to_restore(rng), rng, length=int(rng.choice(LENGTHS))).damaged
         weight = importance(truth.shape[-1])
         rows = []
         for _ in range(self.places):

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from vidrestore.train.footage import drawn, filmed
+from vidrestore.train.footage import drawn_to_restore, filmed
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
@@ -60,7 +60,7 @@ class Clips:
     def _clip(self, seed: int) -> tuple[Tensor, Tensor]:
         rng = np.random.default_rng(seed)
         truth = self.portraits.truth(rng)
-        return filmed(truth, drawn(rng), rng).damaged, truth.expand(2, -1, -1, -1)
+        return filmed(truth, drawn_to_restore(rng), rng).damaged, truth.expand(2, -1, -1, -1)
 
 
 def ready(pictures: Tensor, side: int, device: str) -> Tensor:
