@@ -107,6 +107,20 @@ class Dim:
         return Damage(np.ones_like(noise), noise, np.zeros_like(noise))
 
 
+class Cells:
+    """An embedder: the pattern of light and dark, on a coarse grid."""
+
+    Options: ClassVar[type[BaseModel]] = NoOptions
+
+    def __init__(self, options: Any = None) -> None: ...
+
+    def open(self, device: torch.device) -> None: ...
+
+    def embed(self, crops: Tensor) -> Tensor:
+        cells = torch.nn.functional.adaptive_avg_pool2d(crops.mean(1), 8).flatten(1)
+        return torch.nn.functional.normalize(cells - cells.mean(1, keepdim=True) + 1e-6, dim=1)
+
+
 class Plain:
     """No latent: a gain and an offset."""
 

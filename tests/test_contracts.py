@@ -9,7 +9,7 @@ import av
 import numpy as np
 import pytest
 import torch
-from fakes import Dim, NoOptions, OneLatent, Plain, ThreeLatents
+from fakes import Cells, Dim, NoOptions, OneLatent, Plain, ThreeLatents
 from pydantic import BaseModel, ConfigDict, Field
 
 from vidrestore import registry, testing
@@ -22,6 +22,7 @@ CHECKS = {
     "detect": testing.check_detector,
     "track": testing.check_tracker,
     "assess": testing.check_assessor,
+    "embed": testing.check_embedder,
     "restore": testing.check_restorer,
     "smooth": testing.check_smoother,
     "blend": testing.check_blender,
@@ -141,6 +142,34 @@ class Mixed(Dim):
 def test_breaches_of_an_assessor_are_caught(fake: Any, message: str) -> None:
     with pytest.raises(AssertionError, match=message):
         testing.check_assessor(fake)
+
+
+class Peeking(Cells):
+    """Measures a face against the mean of the batch."""
+
+    def embed(self, crops: Any) -> Any:
+        return super().embed(crops - crops.mean(0) if len(crops) > 1 else crops)
+
+
+class Unscaled(Cells):
+    def embed(self, crops: Any) -> Any:
+        return 2 * super().embed(crops)
+
+
+class Sized(Cells):
+    """Sees pixels where it should see a face."""
+
+    def embed(self, crops: Any) -> Any:
+        return super().embed(crops[..., :64, :64])
+
+
+@pytest.mark.parametrize(
+    ("fake", "message"), [(Peeking, "other crops"), (Unscaled, "length 1"), (Sized, "another side")]
+)
+def test_breaches_of_an_embedder_are_caught(fake: Any, message: str) -> None:
+    testing.check_embedder(Cells)
+    with pytest.raises(AssertionError, match=message):
+        testing.check_embedder(fake)
 
 
 def test_options_need_words() -> None:

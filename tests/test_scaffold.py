@@ -116,15 +116,16 @@ def test_scaffolded_plugins_are_used_from_their_files(
     """As the command says they are to be tried, all in one chain, from a folder whose name must be quoted in it."""
     monkeypatch.chdir(tmp_path)
     steps = []
-    for kind in ("detect", "track", "assess", "restore", "smooth", "blend"):
+    for kind in ("detect", "track", "assess", "restore", "smooth", "embed", "blend"):
         assert run(["plugins", "new", kind, "mine", "-o", "my own, new"]) == 0
         (tried,) = re.findall(r"try it: +(vidrestore .*)", capsys.readouterr().out)
         program, source, flag, step = shlex.split(tried)
         assert (program, source, flag) == ("vidrestore", "INPUT", "-vf")
         steps.append(step)
+    steps.insert(-1, "gate=quality:warn")
     full = restored(film, tmp_path / "full.mkv", f"{','.join(steps)}:strength=1")
     (track,) = record(tmp_path / "full.mkv")["tracks"]
-    assert track["frames"] == 12
+    assert track["frames"] == 12 and track["identity"] > 0.9
     assert (full.max((1, 2)) > 5).all(), "the face changes in every frame"
     asked = restored(film, tmp_path / "asked.mkv", ",".join(steps))
     assert asked.max() == 0, "the assessor finds no noise in this film, so that nothing needs to change"

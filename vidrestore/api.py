@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from vidrestore.errors import InputMediaError, ResourceError, RunError, UsageError, VidrestoreError
-from vidrestore.hooks import Assessor, Blender, Context, Degrader, Detector, Restorer, Smoother, Tracker, Wear
+from vidrestore.hooks import Assessor, Blender, Context, Degrader, Detector, Embedder, Restorer, Smoother, Tracker, Wear
 from vidrestore.precision import PRECISION_HELP, Precision, dtype_of
 from vidrestore.types import Damage, FaceBatch, Faces, Film, Frame, Latent, Layout, Scene, Stretch
 
@@ -26,6 +26,7 @@ __all__ = [
     "Damage",
     "Degrader",
     "Detector",
+    "Embedder",
     "FaceBatch",
     "Faces",
     "Film",

@@ -18,7 +18,19 @@ from typing import Final
 
 from vidrestore.errors import UsageError, did_you_mean
 
-STAGES: Final = ("decode", "detect", "track", "align", "assess", "restore", "smooth", "blend", "encode")
+STAGES: Final = (
+    "decode",
+    "detect",
+    "track",
+    "align",
+    "assess",
+    "restore",
+    "smooth",
+    "embed",
+    "gate",
+    "blend",
+    "encode",
+)
 AV: Final = "av"
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*", re.I)

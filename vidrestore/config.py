@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import tomllib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from hashlib import sha256
 from pathlib import Path
@@ -113,8 +113,10 @@ def resolve(
     encoder: Mapping[str, str] | None = None,
     config_file: Path | None = None,
     environment: Mapping[str, str] | None = None,
+    gate: str | None = None,
 ) -> RunConfig:
-    """One frozen configuration out of all layers. ``settings`` and ``encoder`` are those of flags.
+    """One frozen configuration out of all layers. ``settings``, ``encoder`` and ``gate``, which is the mode of that
+    step whatever else the chain says of it, are those of flags.
 
     Raises:
         UsageError: unknown preset, plugin, option or value; names the nearest word.
@@ -135,6 +137,7 @@ def resolve(
     codec, codec_origins = _merge((layer.encoder, layer.origin) for layer in layers)
     seed_origin = all_origins["seed"]
     steps = tuple(_resolve_step(step, origin, known.seed, seed_origin) for step, origin in _merged_chain(layers))
+    steps = tuple(_with_mode(s, gate) if gate and s.stage == "gate" else s for s in steps)
     return RunConfig(name, steps, known, all_origins, codec, codec_origins)
 
 
@@ -252,6 +255,12 @@ def _resolve_step(step: Step, origin: str, seed: int, seed_origin: str) -> Resol
     if "seed" in origins and "seed" not in set_here:
         origins["seed"] = seed_origin
     return ResolvedStep(step.stage, plugin, parsed, step.id, origin, origins)
+
+
+def _with_mode(step: ResolvedStep, mode: str) -> ResolvedStep:
+    return replace(
+        step, options=step.options.model_copy(update={"mode": mode}), origins={**step.origins, "mode": "flag"}
+    )
 
 
 def options_model(stage: str, plugin: str) -> type[BaseModel]:

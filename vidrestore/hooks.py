@@ -77,6 +77,18 @@ class Assessor(Plugin, Protocol):
         ...
 
 
+@runtime_checkable
+class Embedder(Plugin, Protocol):
+    """Says who a face is: what the quality gate compares."""
+
+    def open(self, device: torch.device) -> None: ...
+
+    def embed(self, crops: Tensor) -> Tensor:
+        """f32 [n, 3, S, S] in 0..1, on the device, any S -> f32 [n, d] there, each row of length 1 and by its crop
+        alone. The cosine of two rows says how alike two people are; damage should change it little."""
+        ...
+
+
 class Context(Protocol):
     """What the engine offers a restorer for one batch of faces."""
 

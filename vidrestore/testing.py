@@ -108,6 +108,28 @@ def check_assessor(cls: Any, **options: Any) -> None:
     assert len(assessor.assess(crops[:0])) == 0, "assess of no crop must give no row"
 
 
+def check_embedder(cls: Any, **options: Any) -> None:
+    """One unit vector a crop, of one length whatever the crop's side; the same face at another side is the same face;
+    an empty batch; no crop changed; no row depends on the others."""
+    embedder = _made(cls, options)
+    embedder.open(_CPU)
+    crops = _batch(256, 3).crops
+    small = embedder.embed(crops)
+    assert small.ndim == 2 and len(small) == 3, "embed must give one row [d] a crop"
+    for size in (64, 256, 512):
+        crops = torch.nn.functional.interpolate(crops, (size, size), mode="bilinear", antialias=True)
+        before = crops.clone()
+        vectors = embedder.embed(crops)
+        assert vectors.dtype == torch.float32 and vectors.shape == small.shape, "embed gives f32 [n, d], d for any side"
+        assert torch.equal(crops, before), "embed must not change the crops that it is given"
+        assert torch.allclose(vectors.norm(dim=1), torch.ones(3), atol=1e-3), "each row must have length 1"
+        assert torch.equal(vectors, embedder.embed(crops)), "embed must repeat"
+        assert float((vectors * small).sum(1).min()) > 0.8, "the same face at another side must stay the same face"
+        alone = torch.cat([embedder.embed(crops[i : i + 1]) for i in range(3)])
+        assert torch.allclose(alone, vectors, atol=1e-3), "a row depends on the other crops of its batch"
+    assert embedder.embed(crops[:0]).shape == (0, small.shape[1]), "embed of no crop must give no row"
+
+
 def check_restorer(cls: Any, **options: Any) -> None:
     """Declared latents in order, shape and range of the result, no input changed, batch 1 equals batch 3."""
     restorer = _made(cls, options)

@@ -279,6 +279,19 @@ class Placed:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Judged:
+    """What the gate found of a window's restored faces; NaN where it did not look."""
+
+    tracks: IntArray  # i64 [n]
+    rows: IntArray  # i64 [n], frame within the window
+    shares: FloatArray  # f32 [n], 0..1: how much of each may be shown
+    identity: FloatArray  # f32 [n], cosine to the source's face
+    flicker: FloatArray  # f32 [n], times more than the source it changes from frame to frame
+    detail: FloatArray  # f32 [n], times the source's detail
+    causes: IntArray  # i64 [n], which of these three asked for less than all, -1: none of them
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Window:
     """A fixed number of frames of one shot, counted from its start and cut only by its end."""
 
@@ -291,6 +304,7 @@ class Window:
     placed: Placed | None = None
     patches: tuple[Patch, ...] = ()
     strengths: FloatArray | None = None  # f32 [n], 0..1, of the faces that were restored; None before
+    judged: tuple[Judged, ...] = ()  # by batch of faces; empty where no gate looked
     after: Any = None  # the analysis' memory once this window was placed
 
     @property

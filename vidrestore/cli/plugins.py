@@ -38,7 +38,7 @@ def command() -> None:
 def new(kind: str, name: str, within: Path) -> None:
     """Begin a plugin: a small distribution in a folder of its own, which works and keeps the contract as it is.
 
-    KIND is detect, track, assess, restore, smooth, blend or degrade. The folder is DIR/vidrestore-KIND-NAME.
+    KIND is detect, track, assess, restore, smooth, embed, blend or degrade. The folder is DIR/vidrestore-KIND-NAME.
     """
     from vidrestore.scaffold import make
 

@@ -100,6 +100,9 @@ class Seconds(click.ParamType[float]):
 @click.option(
     "--preview", type=float, metavar="SECONDS", help="only so much, from -ss or the middle, as INPUT.preview.*"
 )
+@click.option(
+    "--gate", type=click.Choice(["on", "warn", "off"]), help="hold back restored faces that are not good  [on]"
+)
 @click.option("--seed", type=int, help="of all random numbers  [0]")
 @click.option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:N or mps  [auto]")
 @click.option("-y", "overwrite", is_flag=True, help="replace an existing output")
@@ -126,6 +129,7 @@ def command(
     chain: str | None,
     config_file: Path | None,
     preview: float | None,
+    gate: str | None,
     overwrite: bool,
     skip: bool,
     report: Path | None,
@@ -153,7 +157,7 @@ def command(
 
         settings["start"], settings["end"] = span(source, preview, settings["start"], notes)
     settings |= assignments(assigned)
-    config = resolve(preset=preset, chain=chain, settings=settings, encoder=encoder, config_file=config_file)
+    config = resolve(preset=preset, chain=chain, settings=settings, encoder=encoder, config_file=config_file, gate=gate)
     stop_on_signals()
     from vidrestore.cli.progress import teller
     from vidrestore.engine.job import PREVIEWING, RESTORING, Job, run

@@ -32,13 +32,13 @@ def evidence(now: Tensor, before: Tensor) -> Tensor:
     """Grey [n, 128, 128] of a frame and the one before -> f32 [n, 32, 32]: 0 only noise .. 1 changed."""
     cell = _SMALL // GRID
     change: Tensor = F.avg_pool2d((now - before)[:, None] ** 2, cell)[:, 0].sqrt()
-    noise = torch.maximum(_noise(now), _noise(before))[:, None, None]
-    expected = noise * 2**0.5 * (1 + _KNEE / (2 * cell**2) ** 0.5)  # mean of a cell's rms, plus its spread
+    both = torch.maximum(noise(now), noise(before))[:, None, None]
+    expected = both * 2**0.5 * (1 + _KNEE / (2 * cell**2) ** 0.5)  # mean of a cell's rms, plus its spread
     maps: Tensor = ((change - expected) / _FULL).clamp(0, 1)
     return maps
 
 
-def _noise(grey: Tensor) -> Tensor:
+def noise(grey: Tensor) -> Tensor:
     """Noise sigma [n]: the quiet quarter of local Immerkaer estimates, so that texture does not count."""
     kernel = torch.tensor(_IMMERKAER, dtype=grey.dtype, device=grey.device)[None, None]
     local = F.avg_pool2d(F.conv2d(grey[:, None], kernel).abs(), 9)

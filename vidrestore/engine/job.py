@@ -164,6 +164,7 @@ def stages_of(config: RunConfig, record: Record) -> Stages:
     """All plugins of the chain, made and opened; their weights go into the record."""
     import torch
 
+    from vidrestore.engine.gate import Gate
     from vidrestore.engine.pipeline import Stages, device_of
     from vidrestore.engine.restore import Plugins
 
@@ -173,10 +174,12 @@ def stages_of(config: RunConfig, record: Record) -> Stages:
     torch.set_num_threads(threads)
     blend: Any = config.step("blend").options
     auto = blend.strength == "auto"  # a fixed strength needs nobody to say how damaged a face is
-    used = ("detect", "track", "align", *(["assess"] if auto else []), "restore", "smooth", "blend")
+    gate: Any = config.step("gate").options
+    asked = [*(["assess"] if auto else []), *(["embed"] if gate.mode != "off" else [])]
+    used = ("detect", "track", "align", "restore", "smooth", "blend", *asked)
     plugins = {stage: config.step(stage).make() for stage in used}
     _check_latents(config, plugins["restore"])
-    for stage in {"detect", "assess", "restore"} & plugins.keys():
+    for stage in ("detect", "restore", *asked):
         plugins[stage].open(device)
     record.device = f"{device} {torch.cuda.get_device_name(device)}" if device.type == "cuda" else str(device)
     record.torch_threads = threads
@@ -189,6 +192,7 @@ def stages_of(config: RunConfig, record: Record) -> Stages:
         restore=Plugins(
             plugins["restore"], plugins["smooth"], plugins["blend"], plugins["assess"] if auto else blend.strength,
             getattr(restore.options, "seed", s.seed), device,
+            Gate(gate, plugins["embed"]) if "embed" in plugins else None,
         ),
         window=s.window,
         batch=s.batch,

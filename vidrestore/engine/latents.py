@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from vidrestore.engine.context import RunContext
     from vidrestore.engine.memory import Layer
     from vidrestore.hooks import Restorer, Smoother
-    from vidrestore.types import FloatArray, Window
+    from vidrestore.types import FloatArray, Judged, Window
 
 CROP, OUTPUT = "crop", "output"
 _FORGET = 64  # frames without a face after which a track's smoothing begins anew
@@ -159,6 +159,7 @@ class Item:
     layer: Layer
     final: bool  # the last item of its window
     strengths: FloatArray  # f32 [n], 0..1: how much of each face's change goes in
+    judged: Judged | None = None  # by the gate, once it has seen the result
 
 
 def smoothed(items: Iterable[Item], name: str, smoother: Smoother, clock: Clock) -> Iterator[Item]:

@@ -15,6 +15,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import vidrestore
+from vidrestore.engine.gate import CAUSES
 from vidrestore.errors import VidrestoreError, exit_code_of, printable
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     from vidrestore.config import RunConfig
     from vidrestore.notes import Notes
-    from vidrestore.types import FloatArray, Frame, Window
+    from vidrestore.types import FloatArray, Frame, Judged, Window
 
 SCHEMA = 1
 NOTICE = "Faces in this film were changed by software. It is not evidence of anybody's identity."
@@ -41,6 +42,20 @@ class TrackRecord:
     box: list[float] = field(default_factory=list)  # display px, in its middle frame so far
     score: float = 0.0  # best of the detector
     mean_change: float = 0.0  # of R'G'B' in the changed pixels, 0..1
+    identity: float | None = None  # least cosine to the source's face, by the gate
+    held_back: list[HeldBack] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class HeldBack:
+    """A stretch of frames in which the gate asked for less than all of a face's change."""
+
+    first_frame: int
+    last_frame: int
+    first_pts: int
+    last_pts: int
+    least_share: float  # 0: the source alone
+    causes: list[str]
 
 
 @dataclass(slots=True)
@@ -102,6 +117,7 @@ class Record:
             for i, track in enumerate(window.faces[row].tracks.tolist()) if here else ():
                 if track in here:
                     self._see_face(track, i, row, frame, window)
+        self._see_judged(frame, row, window)
 
     def _see_face(self, track: int, i: int, row: int, frame: Frame, window: Window) -> None:
         self.faces += 1
@@ -112,6 +128,16 @@ class Record:
         change = [float(p.difference.abs().mean()) for p in window.patches if p.row == row and p.track == track]
         if change:
             known.mean_change += (change[0] - known.mean_change) / known.frames
+
+    def _see_judged(self, frame: Frame, row: int, window: Window) -> None:
+        for judged in window.judged:
+            for i in (judged.rows == row).nonzero()[0].tolist():
+                track = self.tracks.get(int(judged.tracks[i]))
+                if track is not None:
+                    _hold(track, frame, judged, i)
+
+    def _held_back(self) -> int:
+        return sum(h.last_frame - h.first_frame + 1 for t in self.tracks.values() for h in t.held_back)
 
     def as_dict(self, notes: Notes, error: BaseException | None) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -138,6 +164,7 @@ class Record:
             "frames_changed": self.frames_changed,
             "faces": self.faces,
             "strength": self.strengths.as_dict(),
+            "gate": {"mode": config.step("gate").options.model_dump()["mode"], "faces_held_back": self._held_back()},
             **({"degrade": self.degrade} if self.degrade else {}),
             "shots": self.shots,
             "tracks": [_rounded(asdict(t)) for t in self.tracks.values()],
@@ -145,6 +172,23 @@ class Record:
             "seconds": self.seconds,
             "versions": versions(),
         }
+
+
+def _hold(track: TrackRecord, frame: Frame, judged: Judged, i: int) -> None:
+    """Enter what the gate found of one face of a frame."""
+    identity, share = float(judged.identity[i]), round(float(judged.shares[i]), 3)
+    if identity == identity:  # it looked
+        track.identity = round(min(identity, 1.0 if track.identity is None else track.identity), 3)
+    if share >= 1:
+        return
+    last = track.held_back[-1] if track.held_back else None
+    if last is None or last.last_frame != frame.index - 1:
+        last = HeldBack(frame.index, frame.index, frame.pts, frame.pts, share, [])
+        track.held_back.append(last)
+    last.last_frame, last.last_pts, last.least_share = frame.index, frame.pts, min(last.least_share, share)
+    cause = CAUSES[judged.causes[i]] if judged.causes[i] >= 0 else None
+    if cause is not None and cause not in last.causes:
+        last.causes.append(cause)
 
 
 def versions() -> dict[str, str]:

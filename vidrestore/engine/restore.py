@@ -11,6 +11,7 @@ import torch
 from vidrestore.engine.align import SIZE
 from vidrestore.engine.context import RunContext
 from vidrestore.engine.evidence import evidence, small_grey
+from vidrestore.engine.gate import Gate, gated
 from vidrestore.engine.latents import CROP, OUTPUT, Item, Run, smoothed, steps
 from vidrestore.engine.memory import Layer, Memory
 from vidrestore.engine.noise import TrackKey
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from vidrestore.engine.clock import Clock
     from vidrestore.hooks import Assessor, Blender, Restorer, Smoother
     from vidrestore.notes import Notes
-    from vidrestore.types import Affine, FloatArray, Frame, Latent, Placed, Window
+    from vidrestore.types import Affine, FloatArray, Frame, Judged, Latent, Placed, Window
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,7 @@ class Plugins:
     strength: float | Assessor  # of every face; or who says how damaged each one is
     seed: int
     device: torch.device
+    gate: Gate | None = None  # who holds back what is not good enough
 
 
 class Restoration:
@@ -61,8 +63,11 @@ class Restoration:
         stream: Iterator[Item] = self._items(windows)
         for name in (CROP, *self.plugins.restorer.latents, OUTPUT):
             stream = smoothed(stream, name, self.plugins.smoother, self.clock)
+        if self.plugins.gate is not None:
+            stream = gated(stream, self.plugins.gate, self.notes, self.clock)
         patches: list[Patch] = []
         strengths: list[FloatArray] = []
+        judged: list[Judged] = []
         while True:
             with self.clock("restore"):
                 item = next(stream, None)
@@ -70,15 +75,16 @@ class Restoration:
                 return
             if item.run is not None:
                 with self.clock("blend"), torch.inference_mode():
-                    patches += self._patches(item.window, item.run, item.strengths)
+                    patches += self._patches(item.window, item.run, self._shares(item))
             strengths.append(item.strengths)
+            judged += [item.judged] if item.judged is not None else []
             if item.final:
                 item.layer.leave()
                 self._forget(item.window)
                 self.live -= 1
                 in_order = tuple(sorted(patches, key=lambda p: p.row))
-                yield replace(item.window, patches=in_order, strengths=np.concatenate(strengths))
-                patches, strengths = [], []
+                yield replace(item.window, patches=in_order, strengths=np.concatenate(strengths), judged=tuple(judged))
+                patches, strengths, judged = [], [], []
 
     def _items(self, windows: Iterable[Window]) -> Iterator[Item]:
         for window in windows:
@@ -93,6 +99,13 @@ class Restoration:
                 strengths = self._strengths(faces, layer)
                 run = self._begin(window, rows, faces, layer)
                 yield Item(window, run, layer, i == len(groups) - 1, strengths)
+
+    def _shares(self, item: Item) -> FloatArray:
+        """f32 [n]: the strengths, less what the gate holds back."""
+        gate = self.plugins.gate
+        if gate is None or item.judged is None or gate.options.mode == "warn":
+            return item.strengths
+        return item.strengths * item.judged.shares
 
     def _layer(self, scene: Scene) -> Layer:
         """A layer over the window before's; over nothing where a shot begins."""

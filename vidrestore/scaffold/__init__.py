@@ -19,6 +19,7 @@ ROLES: Final = {  # kind -> what a plugin of it is called: in its class's name, 
     "assess": "assessor",
     "restore": "restorer",
     "smooth": "smoother",
+    "embed": "embedder",
     "blend": "blender",
     "degrade": "degrader",
 }

@@ -1,0 +1,1 @@
+"""embed=compact: a small embedder of our own, bundled."""
