@@ -71,12 +71,13 @@ class Run:
         """``pace`` of a parameter's name: the factor on its learning rate."""
         self.net, self.decay = net, decay
         self.average = copy.deepcopy(net).eval().requires_grad_(False)
-        groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+        groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
         for name, p in net.named_parameters():
-            decayed = weight_decay if p.ndim > 1 else 0.0  # biases and norms are not pulled to zero
-            groups.setdefault((pace(name), decayed), []).append(p)
-        given = [{"params": groups[key], "weight_decay": key[1]} for key in sorted(groups, reverse=True)]
-        self._paces = [factor for factor, _ in sorted(groups, reverse=True)]
+            groups.setdefault((pace(name), p.ndim > 1), []).append(p)
+        found = sorted(groups, reverse=True)
+        self._paces = [factor for factor, _ in found]
+        # biases and norms are not pulled to zero
+        given = [{"params": groups[key], "weight_decay": weight_decay if key[1] else 0.0} for key in found]
         self.optimiser = torch.optim.AdamW(given, lr=0.0, foreach=True)
         self.rng = np.random.default_rng(seed)
         self.step, self.seconds = 0, 0.0
