@@ -16,20 +16,21 @@ if TYPE_CHECKING:
 
 
 def flows(reference: U8) -> list[tuple[F32, NDArray[np.bool_]]]:
-    """For each pair of neighbouring frames of ``reference`` (RGB u8 [t, h, w, 3]) the flow f32 [h, w, 2] from the
-    first to the second, and where it may be trusted.
+    """The motion of each pair of neighbouring frames of ``reference`` (RGB u8 [t, h, w, 3])."""
+    return [motion(first, second) for first, second in pairwise(reference)]
+
+
+def motion(first: U8, second: U8) -> tuple[F32, NDArray[np.bool_]]:
+    """The flow f32 [h, w, 2] from a frame (RGB u8 [h, w, 3]) to the next, and where it may be trusted.
 
     DIS, preset medium (T. Kroeger et al., ECCV 2016). Not trusted: occlusions, motion boundaries, and what leaves
     the picture, by the rules of W.-S. Lai et al.: "Learning Blind Video Temporal Consistency", ECCV 2018.
     """
-    grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in reference]
-    found = []
+    one, two = cv2.cvtColor(first, cv2.COLOR_RGB2GRAY), cv2.cvtColor(second, cv2.COLOR_RGB2GRAY)
     opencv: Any = cv2  # its stubs lack DIS
-    for first, second in pairwise(grey):
-        dis = opencv.DISOpticalFlow_create(opencv.DISOPTICAL_FLOW_PRESET_MEDIUM)
-        forward, back = dis.calc(first, second, None), dis.calc(second, first, None)
-        found.append((forward, _trusted(forward, back)))
-    return found
+    dis = opencv.DISOpticalFlow_create(opencv.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    forward, back = dis.calc(one, two, None), dis.calc(two, one, None)
+    return forward, _trusted(forward, back)
 
 
 def warping_error(frames: F32, motion: list[tuple[F32, NDArray[np.bool_]]]) -> float:
@@ -78,3 +79,42 @@ def jitter(points: F32, eyes: float) -> float:
     the eyes in the same unit; 0 = all points move evenly. Of differences to the truth it is the jitter of the error."""
     bends = points[2:] - 2 * points[1:-1] + points[:-2]
     return float(100 * np.linalg.norm(bends, axis=2).mean() / eyes)
+
+
+def motion_difference(film: tuple[U8, U8], truth: tuple[U8, U8]) -> float:
+    """tOF: mean length in px of the difference between two flows, a film's from frame to frame and the truth's;
+    frames RGB u8 [h, w, 3].
+
+    M. Chu et al.: "Learning Temporal Coherence via Self-Supervision for GAN-based Video Generation" (TecoGAN), ACM
+    Transactions on Graphics 39(4), 2020, section 5. Flow: G. Farneback, SCIA 2003, with that paper's settings.
+    """
+    return float(np.linalg.norm(_farneback(*film) - _farneback(*truth), axis=2).mean())
+
+
+def _farneback(first: U8, second: U8) -> F32:
+    one, two = cv2.cvtColor(first, cv2.COLOR_RGB2GRAY), cv2.cvtColor(second, cv2.COLOR_RGB2GRAY)
+    opencv: Any = cv2
+    return np.asarray(opencv.calcOpticalFlowFarneback(one, two, None, 0.5, 3, 15, 3, 5, 1.2, 0), np.float32)
+
+
+def landmark_error(points: F32, truth: F32) -> float:
+    """AKD: mean distance of landmarks [n, 2] from the true ones, in their own unit.
+
+    As in R. Feng et al.: "Kalman-Inspired Feature Propagation for Video Face Super-Resolution" (KEEP), ECCV 2024,
+    section 4, with five points.
+    """
+    return float(np.linalg.norm(points - truth, axis=1).mean())
+
+
+def landmark_motion_error(points: F32, truth: F32, eyes: float) -> float:
+    """LME: mean length of the difference between two motions, of landmarks [2, n, 2] and of the true ones from one
+    frame to the next, in percent of ``eyes``. An even error of place costs nothing, one that changes does."""
+    return float(100 * np.linalg.norm((points[1] - points[0]) - (truth[1] - truth[0]), axis=1).mean() / eyes)
+
+
+def steadied(bends: F32, sigma: float = 2.0) -> F32:
+    """The middle one of an odd number of second differences [t, n, 2], as it is once the landmarks are smoothed over
+    time by a Gaussian of ``sigma`` frames: what a source's jitter would be without its noise. Smoothing and second
+    differences are both linear and may be taken in either order."""
+    weights = np.exp(-0.5 * ((np.arange(len(bends)) - (len(bends) - 1) / 2) / sigma) ** 2)
+    return np.asarray(np.tensordot(weights / weights.sum(), bends, 1), np.float32)

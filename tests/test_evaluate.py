@@ -1,0 +1,451 @@
+"""`vidrestore evaluate`: its measures against numbers worked out by hand, its reports against one another."""
+
+from __future__ import annotations
+
+import json
+import math
+import signal
+from fractions import Fraction
+from functools import partial
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import av
+import cv2
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from vidrestore import cli
+from vidrestore.config import resolve
+from vidrestore.demo import clip
+from vidrestore.errors import InputMediaError
+from vidrestore.media.recoding import yuv420
+from vidrestore.notes import Notes
+from vidrestore.quality import perceptual
+from vidrestore.quality.evaluate import Evaluation, evaluate
+from vidrestore.quality.measures import detail_ratio, seam, ssim
+from vidrestore.quality.metrics import METRICS
+from vidrestore.quality.page import page
+from vidrestore.quality.report import as_dict
+from vidrestore.quality.series import Moments, Series, Spread
+from vidrestore.quality.steadiness import landmark_error, landmark_motion_error, motion_difference, steadied
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from numpy.typing import NDArray
+
+    Run = Callable[..., tuple[int, str, str]]
+
+COUNT = 18
+ROOT = Path(__file__).parents[1]
+
+
+def texture(height: int, width: int, seed: int = 0) -> NDArray[np.float32]:
+    field = np.random.default_rng(seed).standard_normal((height, width, 3)).astype(np.float32)
+    smooth = np.asarray(cv2.GaussianBlur(field, (0, 0), 3), np.float32)
+    return np.clip(0.5 + smooth / smooth.std() / 6, 0, 1)
+
+
+def who(crops: torch.Tensor) -> torch.Tensor:
+    """A face is its picture at 8 px: enough to tell films apart."""
+    small = F.adaptive_avg_pool2d(crops, 8).flatten(1)
+    return F.normalize(small - small.mean(1, keepdim=True), dim=1)
+
+
+# -- measures ------------------------------------------------------------------------------------------------------
+
+
+def test_a_picture_is_like_itself() -> None:
+    x = torch.from_numpy(texture(128, 128)).permute(2, 0, 1)[None]
+    ring = torch.linspace(0, 1, 128).expand(1, 1, 128, 128)
+    for value in (ssim(x, x), detail_ratio(x, x), seam(x, x, ring)):
+        assert value.tolist() == pytest.approx([1.0], abs=1e-5)
+
+
+def test_ssim_of_two_even_greys() -> None:
+    """Without structure only the luminance term is left: (2 a b + C1) / (a^2 + b^2 + C1)."""
+    a, b, c1 = 0.4, 0.6, 0.01**2
+    x, y = (torch.full((1, 3, 64, 64), v) for v in (a, b))
+    assert float(ssim(x, y)) == pytest.approx((2 * a * b + c1) / (a * a + b * b + c1), abs=5e-4)
+
+
+def test_a_border_shows_in_the_seam_score() -> None:
+    """On a slope of g a px, a step of h within the ring adds ((g + h)^2 - g^2) on its column."""
+    g, h, side = 0.002, 0.05, 64
+    x = (0.2 + g * torch.arange(side)).expand(1, 3, side, side)
+    step = x + h * (torch.arange(side) >= 32)
+    alpha = torch.zeros(1, 1, side, side)
+    alpha[..., 30:36] = 0.5
+    expected = (5 * g**2 + (g + h) ** 2) / (6 * g**2)
+    assert float(seam(step, x, alpha)) == pytest.approx(expected, rel=1e-3)
+    alpha[..., 30:36] = 1
+    assert float(seam(step, x, alpha)) == 0.0  # inside the mask nothing is a border
+
+
+def test_detail_ratio_is_that_of_amplitudes() -> None:
+    fine = 0.1 * (-1.0) ** torch.arange(96).expand(1, 3, 96, 96)
+    assert float(detail_ratio(0.5 + 0.5 * fine, 0.5 + fine)) == pytest.approx(0.5, rel=1e-4)
+
+
+def test_tof_is_the_difference_of_motions() -> None:
+    wide = (texture(96, 140) * 255).astype(np.uint8)
+    seen = [np.ascontiguousarray(wide[:, 8 + s : 104 + s]) for s in (0, 1, 3)]
+    still, one, three = (seen[0], seen[0]), (seen[0], seen[1]), (seen[0], seen[2])
+    assert motion_difference(one, one) == 0.0
+    assert motion_difference(one, still) == pytest.approx(1.0, abs=0.15)
+    assert motion_difference(three, one) == pytest.approx(2.0, abs=0.3)
+
+
+def test_landmark_errors() -> None:
+    truth = np.zeros((2, 5, 2), np.float32)
+    moved = truth + np.array([3.0, 4.0], np.float32)
+    assert landmark_error(moved[0], truth[0]) == pytest.approx(5.0)
+    assert landmark_motion_error(moved, truth, 50.0) == 0.0  # always the same error of place
+    moved[1] += np.array([0.0, 2.0], np.float32)
+    assert landmark_motion_error(moved, truth, 50.0) == pytest.approx(100 * 2 / 50)
+
+
+def test_smoothing_keeps_even_bends_and_takes_away_shaking() -> None:
+    even = np.tile(np.array([[0.3, -0.2]], np.float32), (13, 5, 1))
+    assert np.allclose(steadied(even), even[0], atol=1e-6)
+    shaking = even * ((-1.0) ** np.arange(13))[:, None, None]
+    assert np.abs(steadied(shaking)).max() < 0.01 * np.abs(even).max()
+
+
+# -- adding up -----------------------------------------------------------------------------------------------------
+
+
+def test_moments_are_those_of_the_numbers() -> None:
+    values = np.random.default_rng(0).normal(3, 2, 500)
+    moments = Moments()
+    for value in [*values, math.nan, math.inf]:
+        moments.add(value)
+    assert (moments.count, moments.mean, moments.std) == pytest.approx((500, values.mean(), values.std()))
+
+
+@pytest.mark.parametrize("count", [1, 7, 240, 241, 10_000])
+def test_a_curve_stays_short_and_keeps_the_mean(count: int) -> None:
+    series = Series()
+    values = np.sin(np.arange(count) / 50)
+    for i, value in enumerate(values):
+        series.add(i, i / 25, float(value))
+    curve = series.curve()
+    assert min(count, 120) <= len(curve) <= 240
+    assert [t for t, _ in curve] == sorted(t for t, _ in curve)
+    assert series.moments.mean == pytest.approx(values.mean())
+    ramp = np.array(curve)
+    assert np.allclose(ramp[:, 1], np.sin(ramp[:, 0] / 2), atol=0.1)
+
+
+@pytest.mark.parametrize("count", [1, 6, 7, 100, 999])
+def test_a_few_of_many_are_evenly_spread(count: int) -> None:
+    made: list[int] = []
+
+    def make(i: int) -> int:
+        made.append(i)
+        return i
+
+    few = Spread[int](6)
+    for i in range(count):
+        few.offer(partial(make, i))
+    assert min(count, 3) <= len(few.items) <= 6
+    assert len(made) <= 6 + 4 * math.log2(count + 1)  # what is not kept is seldom made
+    assert len(set(np.diff(few.items).tolist())) <= 1
+
+
+# -- films ---------------------------------------------------------------------------------------------------------
+
+
+def write(path: Path, frames: NDArray[np.uint8], lift: list[int] | None = None) -> Path:
+    """FFV1, 4:2:0, limited range; ``lift`` is added to the luma of each frame."""
+    with av.open(str(path), "w") as out:
+        stream: Any = out.add_stream("ffv1", rate=25)
+        stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], "yuv420p"
+        stream.codec_context.colorspace, stream.codec_context.color_range = 6, 1
+        for i, frame in enumerate(frames):
+            planes = yuv420(frame)
+            if lift:
+                planes[: frame.shape[0]] = np.clip(planes[: frame.shape[0]].astype(int) + lift[i], 0, 255)
+            picture: Any = av.VideoFrame.from_ndarray(planes, format="yuv420p")
+            picture.pts, picture.time_base = i, Fraction(1, 25)
+            out.mux(stream.encode(picture))
+        out.mux(stream.encode(None))
+    return path
+
+
+@pytest.fixture(scope="module")
+def films(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The demonstration's portrait, moving and standing still; still but lighter and darker from frame to frame;
+    blurred; and films that match nothing."""
+    folder = tmp_path_factory.mktemp("films")
+    moving = clip.moving()[:COUNT]
+    still = np.repeat(moving[:1], COUNT, 0)
+    blurred = np.stack([np.asarray(cv2.GaussianBlur(frame, (0, 0), 2.0), np.uint8) for frame in moving])
+    return {
+        "clean": write(folder / "clean.mkv", moving),
+        "still": write(folder / "still.mkv", still),
+        "flicker": write(folder / "flicker.mkv", still, [2 * (-1) ** i for i in range(COUNT)]),
+        "blurred": write(folder / "blurred.mkv", blurred),
+        "short": write(folder / "short.mkv", moving[:-3]),
+        "small": write(folder / "small.mkv", moving[:, :-40]),
+        "empty": write(folder / "empty.mkv", np.full_like(moving, 90)),
+    }
+
+
+def measured(**paths: Path) -> Evaluation:
+    config = resolve(settings={"device": "cpu"})
+    return evaluate({role: str(path) for role, path in paths.items()}, config, Notes(), who=who)
+
+
+@pytest.fixture(scope="module")
+def blurred(films: dict[str, Path]) -> Evaluation:
+    return measured(restored=films["blurred"], reference=films["clean"], source=films["blurred"])
+
+
+def test_a_film_agrees_with_itself(films: dict[str, Path]) -> None:
+    found = measured(restored=films["clean"], reference=films["clean"])
+    assert (found.frames, found.faces, len(found.tracks)) == (COUNT, COUNT, 1)
+    expected = {
+        "ssim": 1, "detail": 1, "ids": 1, "sigma_ids": 0, "vidd_excess": 0, "akd": 0, "lme": 0, "jitter_ratio": 1,
+        "jitter_error": 0, "e_warp_error": 0, "e_warp_excess": 0, "tof": 0, "seam": 1,
+    }  # fmt: skip
+    for key, value in expected.items():
+        assert found.value(key, "restored") == pytest.approx(value, abs=2e-5), key
+        assert found.value("psnr", "restored") == pytest.approx(100.0)
+
+
+def test_flicker_of_a_still_film_has_a_closed_form(films: dict[str, Path]) -> None:
+    """Luma that alternates by +-d is an error of +-d: squared, its change from frame to frame is 4 d^2."""
+    found = measured(restored=films["flicker"], reference=films["still"])
+    d = 2 / 219
+    assert found.value("e_warp_error", "restored") == pytest.approx(1000 * 4 * d**2, rel=0.02)
+    assert found.value("e_warp", "restored") == pytest.approx(1000 * 4 * d**2, rel=0.02)
+    assert found.value("e_warp", "reference") == pytest.approx(0, abs=1e-6)
+    for key in ("psnr", "psnr_picture"):  # a little more where black clips
+        assert found.value(key, "restored") == pytest.approx(-20 * math.log10(d), abs=0.3)
+
+
+def test_blur_is_told(blurred: Evaluation) -> None:
+    def of(key: str, role: str = "restored") -> float:
+        value = blurred.value(key, role)
+        assert value is not None, key
+        return value
+
+    assert 20 < of("psnr_face") < 40 and 0.5 < of("ssim") < 0.99
+    assert of("detail") < 0.2 and of("e_warp_excess") < 0 < of("e_warp_error")
+    assert of("psnr_face", "source") == of("psnr_face")  # one and the same film
+    assert (
+        of("sharpness") == pytest.approx(1) and of("id_source") == pytest.approx(1) and of("seam") == pytest.approx(1)
+    )
+
+
+def test_against_the_source_alone(films: dict[str, Path]) -> None:
+    found = measured(restored=films["clean"], source=films["blurred"])
+    data = {row["key"]: row for row in as_dict(found)["metrics"]}
+    assert not {"psnr", "ssim", "ids", "e_warp_error", "akd"} & data.keys()
+    assert data["sharpness"]["values"]["restored"] > 3  # the blur took most of it
+    assert data["e_warp"]["ratio"] == pytest.approx(
+        data["e_warp"]["values"]["restored"] / data["e_warp"]["values"]["source"], rel=1e-4
+    )
+    assert data["jitter_ratio"]["values"].keys() == {"restored"}
+
+
+def test_a_film_without_faces(films: dict[str, Path]) -> None:
+    found = measured(restored=films["empty"], reference=films["empty"])
+    assert (found.faces, found.tracks) == (0, [])
+    assert [row["key"] for row in as_dict(found)["metrics"]] == ["psnr_picture"]
+    assert "No face was found" in page(found)
+
+
+@pytest.mark.parametrize(
+    ("restored", "reference", "said"),
+    [("short", "clean", "ends after 15 frames"), ("clean", "short", "goes on after the 15 frames"),
+     ("small", "clean", "is 480x320")],
+)  # fmt: skip
+def test_films_that_do_not_match_are_refused(films: dict[str, Path], restored: str, reference: str, said: str) -> None:
+    with pytest.raises(InputMediaError, match=said):
+        measured(restored=films[restored], reference=films[reference])
+
+
+# -- the page ------------------------------------------------------------------------------------------------------
+
+
+class Seen(HTMLParser):
+    """What stands on a page: tags with their attributes, cells of the first table by row, the data."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.rows: dict[str, list[str]] = {}
+        self.data = ""
+        self._path: list[str] = []
+        self._row = ""
+        self.feed(text)
+        self.close()
+        assert not self._path, f"unclosed: {self._path}"
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in ("meta", "img", "input", "line", "polyline"):
+            self._path.append(tag)
+        key = dict(attrs).get("data-key")
+        if tag == "tr" and key and key not in self.rows:
+            self._row = key
+            self.rows[key] = []
+        elif tag == "tr":
+            self._row = ""
+        if tag == "td" and self._row and "class" not in dict(attrs):
+            self.rows[self._row].append("")
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._path.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self._path and self._path[-1] == "script" and self.tags[-1][1].get("type") == "application/json":
+            self.data += data
+        elif self._path and self._path[-1] == "td" and self._row and self.rows[self._row]:
+            self.rows[self._row][-1] += data
+
+    def all(self, tag: str, **attributes: str) -> list[dict[str, str | None]]:
+        wanted = {key.rstrip("_"): value for key, value in attributes.items()}.items()
+        return [found for name, found in self.tags if name == tag and wanted <= found.items()]
+
+
+def test_the_page_shows_the_numbers_of_the_json(blurred: Evaluation) -> None:
+    text, data = page(blurred), as_dict(blurred)
+    seen = Seen(text)
+    assert json.loads(seen.data) == json.loads(json.dumps(data))
+    assert list(seen.rows)[: len(data["metrics"])] == [row["key"] for row in data["metrics"]]
+    for row in data["metrics"]:
+        shown = dict(zip(("source", "restored", "reference"), seen.rows[row["key"]], strict=True))
+        for role, cell in shown.items():
+            value = row["values"].get(role)
+            assert (cell == "") == (value is None), (row["key"], role)
+            if value is not None:  # the JSON has more digits
+                assert float(cell) == pytest.approx(value, abs=0.6 * 10.0 ** -len(cell.partition(".")[2]))
+
+
+def test_the_page_has_a_plot_a_curve_and_a_wipe_a_track(blurred: Evaluation) -> None:
+    seen, data = Seen(page(blurred)), as_dict(blurred)
+    drawn = {row["key"]: sum(len(curve) > 1 for curve in row["curve"].values()) for row in data["metrics"]}
+    assert [f["data-key"] for f in seen.all("figure")] == [key for key, lines in drawn.items() if lines]
+    assert len(seen.all("polyline")) == sum(drawn.values())
+    points = [tuple(map(float, p.split(","))) for line in seen.all("polyline") for p in (line["points"] or "").split()]
+    assert all(0 <= x <= 1000 and 0 <= y <= 100 for x, y in points)
+    assert len(seen.all("div", class_="wipe")) == len(data["tracks"]) == 1
+    samples = seen.all("button", class_="sample")
+    assert 3 <= len(samples) <= 6 and [s["aria-pressed"] for s in samples].count("true") == 1
+    assert len(seen.all("img")) == 2 + 3 * len(samples)
+
+
+def test_the_page_needs_nothing_from_outside(blurred: Evaluation) -> None:
+    seen = Seen(page(blurred))
+    links = [value for _, found in seen.tags for key, value in found.items() if key in ("src", "href", "srcset")]
+    assert links and all(link and link.startswith("data:image/jpeg;base64,") for link in links)
+    policy = seen.all("meta", **{"http-equiv": "Content-Security-Policy"})
+    assert policy and (policy[0]["content"] or "").startswith("default-src 'none'")
+
+
+def test_names_of_films_are_only_text(films: dict[str, Path], tmp_path: Path) -> None:
+    odd = tmp_path / "<script>alert(1)</script>&.mkv".replace("/", "_")
+    odd.write_bytes(films["empty"].read_bytes())
+    text = page(measured(restored=odd, reference=films["empty"]))
+    assert "<script>alert" not in text and "&lt;script&gt;alert" in text
+
+
+# -- the command ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
+    """The command in this process: exit code, standard output, standard error."""
+
+    def one(*arguments: str | Path) -> tuple[int, str, str]:
+        code = cli.run(["evaluate", *map(str, arguments), "--device", "cpu"])
+        return code, *capsys.readouterr()
+
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield one
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+def test_the_command_writes_its_reports(films: dict[str, Path], tmp_path: Path, run: Run) -> None:
+    reports = (tmp_path / "r.json", tmp_path / "r.html")
+    arguments = (films["blurred"], "--reference", films["clean"], "--json", reports[0], "--html", reports[1])
+    code, out, err = run(*arguments, "-to", "0.39")
+    assert code == 0, err
+    data = json.loads(reports[0].read_text())
+    assert (data["frames"], data["films"]["restored"]) == (10, str(films["blurred"]))
+    assert "PSNR, face" in out and "10 frames, 10 faces in 1 track" in out
+    assert "LPIPS is left out" in err and "DISTS is left out" in err
+    assert data["identity"].startswith("embed=compact") and 0.2 < values(data, "ids")["restored"] < 1
+    assert Seen(reports[1].read_text()).data
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["r.html", "r.json"]
+    code, _, err = run(*arguments)
+    assert code == 5 and "use -y" in err
+
+
+def values(data: dict[str, Any], key: str) -> dict[str, float]:
+    found: dict[str, float] = next(row["values"] for row in data["metrics"] if row["key"] == key)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["{clean}"], 2, "give --reference FILM, --source FILM or both"),
+        (["-", "--source", "{clean}"], 2, "write it to a file first"),
+        (["{clean}", "--source", "{clean}", "--embedder", "nobody"], 2, "no embed plugin 'nobody'"),
+        (["{clean}", "--source", "{clean}", "--embedder", "nowhere.safetensors"], 3, "no such file"),
+        (["{clean}", "--reference", "nowhere.mkv"], 3, "no such file"),
+        (["{small}", "--reference", "{clean}"], 4, "compare films of one size"),
+        (["{clean}", "--reference", "{clean}", "--json", "/nowhere/r.json", "-to", "0.1"], 5, "cannot be written"),
+    ],
+)
+def test_faults_are_one_line(films: dict[str, Path], arguments: list[str], code: int, said: str, run: Run) -> None:
+    got, _, err = run(*(a.format(**films) for a in arguments))
+    lines = [line for line in err.splitlines() if "left out" not in line]
+    assert got == code and len(lines) == 1 and said in lines[0], err
+
+
+def test_every_measure_is_explained() -> None:
+    text = (ROOT / "docs" / "evaluate.md").read_text()
+    for metric in METRICS:
+        assert f"| `{metric.key}` |" in text, metric.key
+
+
+# -- perceptual distances --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", list(perceptual.BACKBONES))
+def test_distances_are_there_once_their_networks_are(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the backbone's file in place, whatever it has learnt: 0 for the same picture, more for another."""
+    import torchvision
+
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    found, missing = perceptual.distances()
+    assert not found and len(missing) == 2 and all("torchvision.models" in line for line in missing)
+    model = perceptual.BACKBONES[name][0]
+    line = next(line for line in missing if model in line)
+    file = Path(line.split(": ")[1].split(" is not there")[0])
+    torch.manual_seed(0)
+    file.parent.mkdir(parents=True)
+    torch.save(getattr(torchvision.models, model)().state_dict(), file)
+    found, missing = perceptual.distances()
+    assert list(found) == [name] and len(missing) == 1
+    x = torch.from_numpy(texture(128, 128)).permute(2, 0, 1)[None]
+    other = torch.from_numpy(texture(128, 128, 1)).permute(2, 0, 1)[None]
+    with torch.inference_mode():
+        same, far = found[name](torch.cat([x, x]), torch.cat([x, other])).tolist()
+    assert same == pytest.approx(0, abs=1e-5) and far > 1e-3
