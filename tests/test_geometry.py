@@ -14,10 +14,33 @@ from hypothesis import strategies as st
 
 from vidrestore.geometry.display import display_matrix
 from vidrestore.geometry.steady import FixedLag
-from vidrestore.geometry.template import FFHQ_512, apply, compose, fit_similarity, inverse, matrix_of, pose_of, template
+from vidrestore.geometry.template import (
+    FFHQ_512,
+    apply,
+    compose,
+    fit_similarity,
+    inverse,
+    matrix_of,
+    pose_of,
+    template,
+    yaw_of,
+)
 from vidrestore.geometry.warp import covered, warp
 
 FINITE = st.floats(-200, 200)
+
+
+@given(st.floats(-85, 85), st.floats(0.05, 8), st.floats(-3.1, 3.1))
+def test_yaw_is_found_whatever_the_size_and_the_roll(yaw: float, scale: float, roll: float) -> None:
+    eyes, turn = 2.0, np.radians(yaw)
+    head = np.array([[-1, 0, 0], [1, 0, 0], [0, 1.1, 0.6 * eyes], [-0.8, 2.1, 0], [0.8, 2.1, 0]])  # x, y, towards us
+    seen = np.stack([head[:, 0] * np.cos(turn) + head[:, 2] * np.sin(turn), head[:, 1]], 1)
+    rolled = scale * seen @ np.array([[np.cos(roll), np.sin(roll)], [-np.sin(roll), np.cos(roll)]]) + 40
+    assert yaw_of(rolled[None].astype(np.float32))[0] == pytest.approx(abs(yaw), abs=0.05)
+
+
+def test_the_template_looks_straight_ahead() -> None:
+    assert yaw_of(FFHQ_512[None].astype(np.float32))[0] < 1
 
 
 @given(FINITE, FINITE, st.floats(0.05, 8), st.floats(-3.1, 3.1))

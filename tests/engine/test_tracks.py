@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -11,9 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vidrestore.engine.align import FFHQ, AlignOptions
-from vidrestore.engine.tracks import ShotTracks, faces_at
+from vidrestore.engine.tracks import Segment, ShotTracks, faces_at
 from vidrestore.types import Faces
 from vidrestore_plugins.track.bytetrack import ByteTrack, ByteTrackOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 def tracked(*found: tuple[int, Any]) -> Faces:
@@ -69,14 +72,20 @@ def test_ranks_run_from_left_to_right() -> None:
     assert {t.id: t.rank for t in tracks.tracks} == {0: 2, 1: 0, 2: 1}
 
 
+def told(segment: Segment) -> Iterator[tuple[int, Any]]:
+    """What a segment says of each position."""
+    columns = (segment.positions, segment.weights, segment.certainty)
+    return ((p, (w, c)) for p, w, c in zip(*(column.tolist() for column in columns), strict=True))
+
+
 @given(st.integers(1, 20), st.integers(0, 60))
 def test_answers_depend_on_the_bounded_future_only(window: int, seed: int) -> None:
     """Placing windows as they come gives what the whole shot gives."""
     rng = np.random.default_rng(seed)
     script = {i: [(0, face(50 + i, 50, 40))] for i in range(60) if rng.random() > 0.4}
-    whole = {p: s.weights[i] for s in shot(script, 60).between(0, 60) for i, p in enumerate(s.positions.tolist())}
+    whole = {p: v for s in shot(script, 60).between(0, 60) for p, v in told(s)}
     tracks = ShotTracks(1, max_gap=6, fade=3)
-    seen: dict[int, float] = {}
+    seen: dict[int, Any] = {}
     read = 0
     for start in range(0, 60, window):
         stop = min(60, start + window)
@@ -85,7 +94,7 @@ def test_answers_depend_on_the_bounded_future_only(window: int, seed: int) -> No
             read += 1
         tracks.reached, tracks.over = read, read == 60
         for s in tracks.between(start, stop):
-            seen |= {p: s.weights[i] for i, p in enumerate(s.positions.tolist())}
+            seen |= dict(told(s))
         tracks.forget(stop)
     assert seen == whole
 
@@ -134,6 +143,60 @@ def test_more_faces_than_allowed_leave_out_the_smallest() -> None:
     placed, left_out = align.place(segments, np.arange(8) / 25, 0, 8, {})
     kept = {int(t) for t in placed.tracks}
     assert kept == {s.track.id for s in segments if s.widths[0] >= 50} and left_out == 16
+
+
+def test_a_long_miss_is_less_certain_the_farther_from_its_sightings() -> None:
+    script = {i: [(0, face(50, 50, 40, 0.9 if i < 10 else 0.6))] for i in range(26) if not 10 <= i < 15}
+    (segment,) = shot(script, 26).between(0, 26)
+    np.testing.assert_allclose(segment.certainty[:10], 0.9, rtol=1e-6)
+    np.testing.assert_allclose(segment.certainty[15:], 0.6, rtol=1e-6)
+    np.testing.assert_allclose(segment.certainty[10:15], [0.85, 0.8 * 2 / 3, 0.75 / 3, 0.7 * 2 / 3, 0.65], rtol=1e-5)
+
+
+def weights_of(script: dict[int, list[tuple[int, Any]]], n: int, window: int, **options: Any) -> np.ndarray:
+    """Weights of the only face of each frame, placed in windows."""
+    align = FFHQ(AlignOptions(min_size=8, **options))
+    tracks, state, found = shot(script, n, fade=align.options.fade), {}, []
+    for start in range(0, n, window):
+        count = min(window, n - start)
+        times = np.arange(start, min(n, start + count + align.reach)) / 25
+        segments = tracks.between(start, start + count + align.lookahead)
+        found.append(align.place(segments, times, start, count, state)[0])
+    weights = np.zeros(n)
+    for i, placed in enumerate(found):
+        weights[i * window + placed.rows] = placed.weights
+    return weights
+
+
+def turned(degrees: float) -> tuple[list[float], np.ndarray, float]:
+    """A face at (100, 80) whose head is turned aside: the template's five points in space, seen from afar."""
+    box, points, score = face(100, 80, 60)
+    depth = np.array([0, 0, 0.6, 0, 0]) * (points[1, 0] - points[0, 0])
+    aside = points.copy()
+    yaw = np.radians(degrees)
+    aside[:, 0] = 100 + (points[:, 0] - 100) * np.cos(yaw) + depth * np.sin(yaw)
+    return box, aside, score
+
+
+def test_a_head_that_turns_away_fades_and_comes_back_in_small_steps() -> None:
+    angles = np.concatenate([np.zeros(20), np.linspace(0, 45, 10), np.full(12, 80.0), np.full(20, 30.0)])
+    script = {i: [(0, turned(a))] for i, a in enumerate(angles)}
+    weights = weights_of(script, len(angles), 16)
+    assert (weights[:24] == 1).all() and (weights[-13:] == 1).all(), "three quarters of a face are a face"
+    assert (weights[30:42] == 0).all(), "a profile is left as it is"
+    assert np.abs(np.diff(weights)).max() <= 1 / 7 + 1e-6, "though it turns from one frame to the next"
+    for window in (1, 5, 62):
+        np.testing.assert_allclose(weights_of(script, len(angles), window), weights, atol=1e-6)
+
+
+def test_a_face_that_is_hardly_seen_fades_in_small_steps() -> None:
+    scores = np.concatenate([np.full(20, 0.95), np.full(10, 0.45), np.full(20, 0.95)])
+    script = {i: [(0, face(100, 80, 60, s))] for i, s in enumerate(scores)}
+    weights = weights_of(script, 50, 16)
+    np.testing.assert_allclose(weights[20:30], (0.45 - 0.4) / 0.3, atol=1e-5)
+    assert (weights[:13] == 1).all() and np.abs(np.diff(weights)).max() <= 1 / 7 + 1e-6
+    np.testing.assert_allclose(weights_of(script, 50, 3), weights, atol=1e-6)
+    assert (weights_of(script, 50, 16, doubt=0.4) == 1).all()
 
 
 def test_faces_below_the_least_size_fade_out_instead_of_popping() -> None:

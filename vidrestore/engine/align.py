@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from vidrestore.types import Placed
 
 SIZE: Final = 512  # px; matrices are given for a crop of this side
+PROFILE: Final = 20.0  # degrees over which a head that turns away fades
+UNSURE: Final = 0.3  # of the detector's score over which a face that is hardly seen fades
 
 
 class AlignOptions(BaseModel):
@@ -25,6 +27,8 @@ class AlignOptions(BaseModel):
     fade: int = Field(6, ge=0, description="frames over which a face fades in and out")
     max_gap: int = Field(10, ge=1, description="longest miss of the detector that is filled, in frames")
     lookahead: int = Field(6, ge=0, description="frames of the future the smoothing of the crop sees")
+    yaw: float = Field(50, gt=0, le=90, description="degrees from which a turned head fades out; gone 20 further")
+    doubt: float = Field(0.7, ge=0, le=1, description="score of the detector below which a face fades out")
     push: float = Field(0.05, gt=0, description="how wildly heads move, in face widths^2 / s^3; lower is steadier")
     noise: float = Field(0.005, gt=0, description="error of a detection, in face widths; higher is steadier")
 
@@ -41,9 +45,14 @@ class FFHQ:
         self._filter = FixedLag(options.push, options.noise, options.lookahead)
 
     @property
+    def lookahead(self) -> int:
+        """Frames of the future whose faces a frame's depend on."""
+        return max(self.options.fade, self.options.lookahead)
+
+    @property
     def reach(self) -> int:
-        """Frames of the future that placing a frame depends on."""
-        return self.options.max_gap + max(self.options.fade, self.options.lookahead)
+        """Frames of the future that placing a frame depends on: those it takes to fill a gap there."""
+        return self.options.max_gap + self.lookahead
 
     def place(
         self, segments: list[Segment], times: NDArray[np.float64], start: int, n_now: int, state: dict[int, Any]
@@ -69,14 +78,27 @@ class FFHQ:
         scaled = pose / np.array([unit, unit, 1.0, 1.0])
         seen, before = segment.scores > 0, None if known is None else known[1]
         smoothed, after = self._filter.smooth(scaled, times[rows], seen, now, before)
-        state[segment.track.id] = (unit, after)
+        shares = self._shares(segment, now, None if known is None else known[2])
+        state[segment.track.id] = (unit, after, (int(segment.positions[now - 1]), float(shares[-1])))
         matrices = matrix_of(smoothed * np.array([unit, unit, 1.0, 1.0]), SIZE)
-        return _Poses(segment, rows[:now], matrices, self._weights(segment, now))
+        return _Poses(segment, rows[:now], matrices, self._weights(segment, shares))
 
-    def _weights(self, segment: Segment, now: int) -> NDArray[np.float32]:
+    def _shares(self, segment: Segment, now: int, before: tuple[int, float] | None) -> NDArray[np.float64]:
+        """Less of a face that is turned away or hardly seen, without a jump: [now]."""
+        from vidrestore.engine.fading import followed, foreseen
+        from vidrestore.geometry.template import yaw_of
+
+        o, step = self.options, 1 / (self.options.fade + 1)
+        turned = (o.yaw + PROFILE - yaw_of(segment.landmarks)) / PROFILE
+        seen = (segment.certainty - o.doubt + UNSURE) / UNSURE
+        wanted = np.clip(np.minimum(turned, seen), 0, 1).astype(np.float64)
+        return followed(foreseen(wanted, step)[:now], segment.positions[:now], step, before)
+
+    def _weights(self, segment: Segment, shares: NDArray[np.float64]) -> NDArray[np.float32]:
         """The track's fade, and a soft step at the least size: a face that shrinks through it does not pop."""
-        size = segment.widths[:now] / self.options.min_size
-        weights: NDArray[np.float32] = (segment.weights[:now] * np.clip((size - 0.9) / 0.2, 0, 1)).astype(np.float32)
+        now = len(shares)
+        size = np.clip((segment.widths[:now] / self.options.min_size - 0.9) / 0.2, 0, 1)
+        weights: NDArray[np.float32] = (np.minimum(segment.weights[:now], shares) * size).astype(np.float32)
         return weights
 
 

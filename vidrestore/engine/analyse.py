@@ -135,7 +135,7 @@ class _Shot:
 
     def _place(self, held: deque[Window]) -> Window:
         window, start = held[0], held[0].start
-        segments = self.tracks.between(start, window.stop + self.align.options.lookahead)
+        segments = self.tracks.between(start, window.stop + self.align.lookahead)
         times = np.array([f.seconds for w in held for f in w.frames])
         placed, left_out = self.align.place(segments, times, start, len(window.frames), self.poses)
         if left_out:

@@ -2,8 +2,8 @@
 
 Three measures of every restored face against its source:
 
-- identity: the cosine between its embedding and the running mean of the source's over the track, in which frames
-  unlike the others (an occluded face, a profile) weigh little;
+- identity: the cosine between its embedding and the source's, of the same frame or, where that is larger, of the
+  track so far, a running mean in which frames unlike the others (an occluded face, a profile) weigh little;
 - flicker: how many times more than its source it changes from one frame to the next;
 - detail: how many times more of the source's band of fine structure it has, the source's noise taken off.
 
@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from vidrestore.engine.fading import followed, foreseen
 from vidrestore.types import Judged
 
 if TYPE_CHECKING:
@@ -167,12 +168,12 @@ def _measured(item: Item, embedder: Embedder) -> _Measured | None:
 
 
 def _similarities(seen: F64, made: F64, total: F64 | None) -> tuple[F64, F64]:
-    """Cosines of restored faces [m, d] to the weighted mean of the source's so far, and that sum [d]."""
+    """Cosines of restored faces [m, d] to the source's now or to its weighted sum so far, and that sum [d]."""
     found = np.empty(len(seen))
     for i, (source, restored) in enumerate(zip(seen, made, strict=True)):
         weight = 1.0 if total is None else max(0.1, float(source @ total) / max(float(np.linalg.norm(total)), 1e-9))
         total = weight * source + (0 if total is None else total)
-        found[i] = restored @ total / max(float(np.linalg.norm(total)), 1e-9)
+        found[i] = max(float(restored @ source), float(restored @ total) / max(float(np.linalg.norm(total)), 1e-9))
     assert total is not None
     return found, total
 
@@ -220,10 +221,10 @@ def _judged(held: deque[tuple[Item, _Measured | None]], gate: Gate) -> Item:
     if item.run is None:
         return item
     n = len(item.run.faces)
-    shares, table = np.ones(n, np.float32), np.full((n, 3), np.nan, np.float32)
+    shares, table = np.ones(n), np.full((n, 3), np.nan, np.float32)
     causes = np.full(n, -1)
     if measured is not None:
-        start, stop = item.window.start, item.window.stop
+        start, stop, step = item.window.start, item.window.stop, 1 / gate.options.fade
         span = (start - HALF, stop + gate.lookahead)
         ahead = [m for other, m in held if m is not None and other.window.scene == item.window.scene]
         for track in dict.fromkeys(measured.tracks.tolist()):
@@ -234,19 +235,20 @@ def _judged(held: deque[tuple[Item, _Measured | None]], gate: Gate) -> Item:
             wanted = gate.ramps(means)
             at = measured.frames[rows] - span[0]
             least = np.where(np.isnan(wanted), 1, wanted)
-            following = _envelope(least.min(1), gate.options.fade)
-            shares[rows], last = _risen(following[at], measured.frames[rows], past, gate.options.fade)
+            most, before = foreseen(least.min(1), step)[at], None if past is None else (past["at"], past["share"])
+            shares[rows] = followed(most, measured.frames[rows], step, before)
             table[rows] = _shown(means[at])
             causes[rows] = np.where(least[at].min(1) < 1, least[at].argmin(1), -1)
             keep = slice(stop - HALF - span[0], stop - span[0])
             item.layer.set(
                 ("gate_past", track),
-                {"stop": stop, "at": int(measured.frames[rows[-1]]), "share": last, "values": values[keep].tolist()},
+                {"stop": stop, "at": int(measured.frames[rows[-1]]), "share": float(shares[rows[-1]])}
+                | {"values": values[keep].tolist()},
             )
     faces = item.run.faces
     identity, flicker, detail = table.T
     rows = faces.frames - item.window.start
-    verdict = Judged(faces.tracks, rows, shares, identity, flicker, detail, causes)
+    verdict = Judged(faces.tracks, rows, shares.astype(np.float32), identity, flicker, detail, causes)
     return replace(item, judged=verdict)
 
 
@@ -271,24 +273,6 @@ def _box(values: F64) -> F64:
     known = ~np.isnan(windows)
     total = np.where(known, windows, 0).sum(-1)
     return np.where(known.any(-1), total / np.maximum(known.sum(-1), 1), np.nan)
-
-
-def _envelope(wanted: F64, fade: int) -> F64:
-    """The least of what is wanted at each frame and, more by 1/fade a frame, in those after it."""
-    out = wanted.copy()
-    for ahead in range(1, min(fade, len(wanted))):
-        out[:-ahead] = np.minimum(out[:-ahead], wanted[ahead:] + ahead / fade)
-    return out
-
-
-def _risen(wanted: F64, frames: NDArray[np.int64], past: dict[str, Any] | None, fade: int) -> tuple[F64, float]:
-    """Shares that rise by no more than 1/fade a frame, and the last of them."""
-    share, at = (1.0, None) if past is None else (float(past["share"]), int(past["at"]))
-    found = np.empty(len(wanted))
-    for i, (most, frame) in enumerate(zip(wanted.tolist(), frames.tolist(), strict=True)):
-        share = most if at is None else min(most, share + (frame - at) / fade)
-        found[i], at = share, frame
-    return found, share
 
 
 def _shown(means: F64) -> F64:

@@ -120,7 +120,17 @@ class ShotTracks:
         values = np.stack([np.interp(positions, track.at, column) for column in np.array(track.values).T], 1)
         seen = dict(zip(track.at, track.scores, strict=True))
         scores = np.array([seen.get(p, 0.0) for p in positions.tolist()], np.float32)
-        return Segment(track, positions, values, scores, self._weights(track, positions, end, ended))
+        weights = self._weights(track, positions, end, ended)
+        return Segment(track, positions, values, scores, self._certainty(track, positions), weights)
+
+    def _certainty(self, track: Track, positions: NDArray[np.int64]) -> NDArray[np.float32]:
+        """The detector's score, between sightings that of both; where it missed the face for long, less with each
+        frame from the nearest sighting."""
+        at = np.array(track.at)
+        away = np.abs(positions[:, None] - at[None]).min(1)
+        missed = np.clip((away - self.every) / max(self.fade, 1), 0, 1)
+        certain: NDArray[np.float32] = (np.interp(positions, at, track.scores) * (1 - missed)).astype(np.float32)
+        return certain
 
     def _weights(self, track: Track, positions: NDArray[np.int64], end: int, ended: bool) -> NDArray[np.float32]:
         """How much of a track shows: it fades in and out, but not at the shot's own ends."""
@@ -140,6 +150,7 @@ class Segment:
     positions: NDArray[np.int64]  # [m], rising by one
     values: NDArray[np.float64]  # [m, 14] box and landmarks, display px
     scores: NDArray[np.float32]  # [m], 0 where filled in
+    certainty: NDArray[np.float32]  # [m], 0..1: how surely the face is there and seen
     weights: NDArray[np.float32]  # [m], 0..1
 
     @property

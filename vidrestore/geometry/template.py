@@ -25,6 +25,7 @@ FFHQ_512: Final = np.array(
         [313.08905, 371.15118],
     ]
 )
+NOSE: Final = 0.6  # of the eyes' distance: how far the tip stands out of the plane of eyes and mouth, in adults
 
 
 def template(size: int) -> NDArray[np.float64]:
@@ -45,6 +46,24 @@ def fit_similarity(source: NDArray[np.float32], target: NDArray[np.float64]) -> 
     t = q0[..., 0] - a * p0[..., 0]
     rows = [np.stack([a.real, -a.imag, t.real], -1), np.stack([a.imag, a.real, t.imag], -1)]
     return np.stack(rows, -2)
+
+
+def yaw_of(landmarks: NDArray[np.float32]) -> NDArray[np.float64]:
+    """How far heads [n, 5, 2] are turned aside, degrees 0..90, whichever side.
+
+    A head that turns by yaw about its vertical axis shows its eyes ``cos(yaw)`` as far apart, and the tip of its nose,
+    which stands out by NOSE of the eyes' distance, ``NOSE sin(yaw)`` aside of the line from between the eyes to
+    between the corners of the mouth. Their ratio does not know the size or the roll of the head.
+    """
+    p = landmarks.astype(np.float64)
+    eyes, mouth = (p[:, 0] + p[:, 1]) / 2, (p[:, 3] + p[:, 4]) / 2
+    down = mouth - eyes
+    down = down / np.maximum(np.linalg.norm(down, axis=1, keepdims=True), 1e-9)
+    across = np.stack([down[:, 1], -down[:, 0]], 1)
+    nose = np.abs(((p[:, 2] - eyes) * across).sum(1))
+    apart = np.abs(((p[:, 1] - p[:, 0]) * across).sum(1))
+    yaw: NDArray[np.float64] = np.degrees(np.arctan2(nose, NOSE * apart))
+    return yaw
 
 
 def pose_of(matrix: NDArray[np.float64], size: int) -> NDArray[np.float64]:
