@@ -53,7 +53,6 @@ def test_values_survive_the_canonical_form(threshold: float, every: int, strengt
         ("blend=feather:strength=nan", "chain: col 24: strength: 'nan' is not auto or a number from 0 to 1"),
         ("blend=none:strength=automatic", "chain: col 21: strength: 'automatic' is not auto or a number from 0 to 1"),
         ("assess=non", "chain: col 8: no assess plugin 'non'; did you mean 'none'?"),
-        ("av.scale=2:2,restore=none", "chain: col 1: av.scale: libavfilter steps are not built in yet"),
     ],
 )
 def test_wrong_options_say_what_is_right(chain: str, message: str) -> None:

@@ -91,6 +91,32 @@ def canon(chain: Chain) -> str:
     return ",".join(map(_canon_step, chain))
 
 
+def filters(chain: Chain) -> tuple[Chain, Chain]:
+    """libavfilter's steps of a chain: those on decoded frames, and those after a step that works on faces."""
+    last = len(chain)
+    for i, step in enumerate(chain):
+        if step.stage != AV and STAGES.index(step.stage) >= STAGES.index("detect"):
+            last = i
+            break
+    before, after = chain[:last], chain[last:]
+    return tuple(s for s in before if s.stage == AV), tuple(s for s in after if s.stage == AV)
+
+
+def filter_args(step: Step) -> str:
+    """A libavfilter step's arguments as libavfilter splits them into options: one of ffmpeg's two levels of quoting is
+    undone, '...' and \\x."""
+    out, raw, i = "", step.raw, 0
+    while i < len(raw):
+        if raw[i] == "'":
+            end = raw.index("'", i + 1)
+            out, i = out + raw[i + 1 : end], end + 1
+        elif raw[i] == "\\" and i + 1 < len(raw):
+            out, i = out + raw[i + 1], i + 2
+        else:
+            out, i = out + raw[i], i + 1
+    return out
+
+
 def quote(value: str) -> str:
     """The value as it stands in a chain: in quotes only if it must be."""
     if value and not _NEEDS_QUOTES.search(value):

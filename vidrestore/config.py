@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 import vidrestore
 from vidrestore import options, registry
-from vidrestore.chain import AV, STAGES, Chain, ChainError, Step, parse
+from vidrestore.chain import AV, STAGES, Chain, ChainError, Step, canon, filters, parse
 from vidrestore.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
@@ -91,6 +91,8 @@ class RunConfig:
     settings_origins: Mapping[str, str]
     encoder: Mapping[str, str]  # ffmpeg's option names -> values
     encoder_origins: Mapping[str, str]
+    before: Chain = ()  # libavfilter's steps on decoded frames
+    after: Chain = ()  # ... and on finished ones
 
     def step(self, stage: str) -> ResolvedStep:
         return next(s for s in self.steps if s.stage == stage)
@@ -98,7 +100,12 @@ class RunConfig:
     @cached_property
     def chain(self) -> str:
         """The canonical chain: every stage, every option. It parses back to itself."""
-        return ",".join(s.canon() for s in self.steps)
+        first = STAGES.index("detect")
+        parts = [s.canon() for s in self.steps if STAGES.index(s.stage) < first]
+        parts += [canon((step,)) for step in self.before]
+        parts += [s.canon() for s in self.steps if first <= STAGES.index(s.stage) < STAGES.index("encode")]
+        parts += [canon((step,)) for step in self.after]
+        return ",".join([*parts, self.step("encode").canon()])
 
     @cached_property
     def chain_hash(self) -> str:
@@ -138,7 +145,8 @@ def resolve(
     seed_origin = all_origins["seed"]
     steps = tuple(_resolve_step(step, origin, known.seed, seed_origin) for step, origin in _merged_chain(layers))
     steps = tuple(_with_mode(s, gate) if gate and s.stage == "gate" else s for s in steps)
-    return RunConfig(name, steps, known, all_origins, codec, codec_origins)
+    before, after = (_filters(layers, side) for side in (0, 1))
+    return RunConfig(name, steps, known, all_origins, codec, codec_origins, before, after)
 
 
 def presets() -> dict[str, str]:
@@ -148,12 +156,19 @@ def presets() -> dict[str, str]:
 
 @cache
 def blend_options(model: type[BaseModel]) -> type[BaseModel]:
-    """A blend plugin's options and ``strength``, which the engine offers for every one of them."""
-    if "strength" in model.model_fields:
-        raise ChainError("a blend plugin must not declare 'strength' itself")
+    """A blend plugin's options with ``strength`` and ``grain``, which the engine offers for every one of them."""
+    for name in ("strength", "grain"):
+        if name in model.model_fields:
+            raise ChainError(f"a blend plugin must not declare '{name}' itself")
     help = "share of the change that goes into the picture; 0 = none, auto = as much as each face is damaged"
     kind = Literal["auto"] | Annotated[float, Field(ge=0, le=1)]
-    return create_model(model.__name__, __base__=model, strength=(kind, Field("auto", description=help)))
+    share = "share of the source's grain that a face which lost it gets back; 0 = none"
+    return create_model(
+        model.__name__,
+        __base__=model,
+        strength=(kind, Field("auto", description=help)),
+        grain=(float, Field(0.0, ge=0, le=1, description=share)),
+    )
 
 
 def _configs() -> Path:
@@ -234,11 +249,14 @@ def _merged_chain(layers: list[Layer]) -> list[tuple[Step, str]]:
     found: dict[str, tuple[Step, str]] = {}
     for layer in layers:
         for step in layer.chain:
-            if step.stage == AV:
-                raise ChainError(f"av.{step.plugin}: libavfilter steps are not built in yet", step.column)
-            if step.plugin is not None:
+            if step.stage != AV and step.plugin is not None:
                 found[step.stage] = (step, layer.origin)
     return [found[stage] for stage in STAGES]
+
+
+def _filters(layers: list[Layer], side: int) -> Chain:
+    """libavfilter's steps before the faces (0) or after them (1), of the highest layer that has some there."""
+    return next((found for layer in reversed(layers) if (found := filters(layer.chain)[side])), ())
 
 
 def _resolve_step(step: Step, origin: str, seed: int, seed_origin: str) -> ResolvedStep:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from vidrestore.engine.record import NOTICE, Record, write_json
 from vidrestore.errors import ClosedPipe, OutputError, UsageError, VidrestoreError, did_you_mean
 from vidrestore.media.encoding import EncodeSettings
+from vidrestore.media.filtering import Filtered, check
 from vidrestore.media.reader import ReadSettings
 from vidrestore.media.tracks import default_suffix
 
@@ -93,18 +94,22 @@ def _run(job: Job, work: Work, record: Record, notes: Notes, tell: Callable[[Pro
     if job.source == "-" and job.target is None:
         what = "standard input has no name to derive the output's from"
         raise UsageError("-", what, "add -o FILE, or -o - for a pipe")
+    check((*job.config.before, *job.config.after))
     decoder = job.config.step("decode").make()
-    with decoder.open(job.source, notes, settings=read_settings(job.config)) as source:
+    with decoder.open(job.source, notes, settings=read_settings(job.config)) as read:
+        source: Any = Filtered(read, job.config.before, notes) if job.config.before else read
+        _suggest(job.config, source, notes)
+        finished = Filtered(source, job.config.after, notes) if job.config.after else None
         target = _target(job, work, source)
         record.target = "-" if target is None else str(target)
-        _describe_input(record, source)
+        _describe_input(record, read)
         if target is not None and job.skip_existing and target.exists():
             raise Skipped(str(target), "exists", "skipped")
         settings = encode_settings(job.config, _tags(record, work), piped=target is None, named=job.target is not None)
         encoder = job.config.step("encode").make()
-        with encoder.open(target, source, settings, notes, overwrite=job.overwrite) as sink:
+        with encoder.open(target, finished or source, settings, notes, overwrite=job.overwrite) as sink:
             try:
-                _carry_out(work, job.config, source, sink, record, notes, tell)
+                _carry_out(work, job.config, source, finished, sink, record, notes, tell)
                 sink.finish()
             except ClosedPipe:
                 raise
@@ -117,15 +122,24 @@ def _run(job: Job, work: Work, record: Record, notes: Notes, tell: Callable[[Pro
             raise source.failure
 
 
+def _suggest(config: RunConfig, source: Any, notes: Notes) -> None:
+    """Faces in woven fields are combs: say what to do about it."""
+    if source.info.layout.interlaced and config.step("detect").make().side:
+        what = "the film is interlaced, faces are restored as their two fields lie woven; add av.bwdif before detect"
+        notes.warn("interlaced", source.info.path, what)
+
+
 def _carry_out(
     work: Work,
     config: RunConfig,
     source: Source,
+    finished: Filtered | None,
     sink: Sink,
     record: Record,
     notes: Notes,
     tell: Callable[[Progress], None] | None,
 ) -> None:
+    """``finished``: what filters make of the finished frames, where there are some."""
     from vidrestore.engine.clock import Clock
 
     clock = Clock()
@@ -135,9 +149,12 @@ def _carry_out(
         for frame, window in frames:
             record.see(frame, window)
             with clock("encode"):
-                sink.write(frame)
+                for out in (frame,) if finished is None else finished.through(frame):
+                    sink.write(out)
             if tell is not None:
                 tell(Progress(record.frames_out, total, record.faces, frame.seconds))
+        for out in finished.through(None) if finished else ():
+            sink.write(out)
     finally:
         frames.close()
         record.seconds = clock.seconds()
@@ -192,7 +209,7 @@ def stages_of(config: RunConfig, record: Record) -> Stages:
         restore=Plugins(
             plugins["restore"], plugins["smooth"], plugins["blend"], plugins["assess"] if auto else blend.strength,
             getattr(restore.options, "seed", s.seed), device,
-            Gate(gate, plugins["embed"]) if "embed" in plugins else None,
+            blend.grain, Gate(gate, plugins["embed"]) if "embed" in plugins else None,
         ),
         window=s.window,
         batch=s.batch,
