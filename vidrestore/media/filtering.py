@@ -313,7 +313,8 @@ def _tried(step: Step, seen: _Seen) -> _Seen:
 def _shape_of(probe: Any) -> Fraction:
     """The shape of samples that a probe's width (thousandths) and height (thousandths of these) tell; libav's frames
     have one, PyAV's do not."""
-    return ((probe.width - 1 + Fraction(probe.height - 1, _FINE)) / _FINE).limit_denominator(500)
+    sar: Fraction = (probe.width - 1 + Fraction(probe.height - 1, _FINE)) / _FINE
+    return sar.limit_denominator(500)
 
 
 def _blank(step: Step, seen: _Seen, *, probe: bool = False) -> list[Any]:
