@@ -88,7 +88,7 @@ def one_face(i: int) -> Any:
 def stages(restorer: Any, mode: str = "on", **changes: Any) -> Stages:
     options = GateOptions(mode=mode, fade=FADE, flicker=3.0)
     gate = Gate(options, Cells()) if mode != "off" else None
-    plugins = Plugins(restorer(), Mean(0, only=()), Whole(), changes.pop("strength", 1.0), 7, CPU, gate)
+    plugins = Plugins(restorer(), Mean(0, only=()), Whole(), changes.pop("strength", 1.0), 7, CPU, gate=gate)
     values: dict[str, Any] = {
         "detector": Scripted(one_face), "tracker": ByteTrack(ByteTrackOptions()),
         "align": FFHQ(AlignOptions(min_size=8)), "restore": plugins,

@@ -12,10 +12,11 @@ from vidrestore.engine.align import SIZE
 from vidrestore.engine.context import RunContext
 from vidrestore.engine.evidence import evidence, small_grey
 from vidrestore.engine.gate import Gate, gated
+from vidrestore.engine.grain import Grain, seen
 from vidrestore.engine.latents import CROP, OUTPUT, Item, Run, smoothed, steps
 from vidrestore.engine.memory import Layer, Memory
-from vidrestore.engine.noise import TrackKey
-from vidrestore.engine.strength import followed
+from vidrestore.engine.noise import TrackKey, keyed_noise
+from vidrestore.engine.strength import averaged, followed
 from vidrestore.geometry.display import display_matrix
 from vidrestore.geometry.template import compose, inverse
 from vidrestore.geometry.warp import Box, covered, warp
@@ -44,6 +45,7 @@ class Plugins:
     strength: float | Assessor  # of every face; or who says how damaged each one is
     seed: int
     device: torch.device
+    grain: float = 0.0  # share of the source's grain that a face which lost it gets back
     gate: Gate | None = None  # who holds back what is not good enough
 
 
@@ -75,7 +77,7 @@ class Restoration:
                 return
             if item.run is not None:
                 with self.clock("blend"), torch.inference_mode():
-                    patches += self._patches(item.window, item.run, self._shares(item))
+                    patches += self._patches(item.window, item.run, self._shares(item), item.layer)
             strengths.append(item.strengths)
             judged += [item.judged] if item.judged is not None else []
             if item.final:
@@ -201,7 +203,7 @@ class Restoration:
         maps[new] = 1.0
         return maps
 
-    def _patches(self, window: Window, run: Run, strengths: FloatArray) -> list[Patch]:
+    def _patches(self, window: Window, run: Run, strengths: FloatArray, layer: Layer) -> list[Patch]:
         """The change of each face at the source's own size."""
         assert run.result is not None and window.placed is not None
         faces, placed = run.faces, window.placed
@@ -216,8 +218,22 @@ class Restoration:
             at = table[track, row]
             share = float(placed.weights[at]) * float(strengths[i])
             if share > 0 and bool(change[i].any()) and bool(alpha[i].any()):
-                found.append(_patch(window.frames[row], row, track, placed.matrices[at], change[i], alpha[i] * share))
-        return [p for p in found if p is not None]
+                patch = _patch(window.frames[row], row, track, placed.matrices[at], change[i], alpha[i] * share)
+                if patch is not None:
+                    found.append(self._grained(patch, window, at, layer) if self.plugins.grain else patch)
+        return found
+
+    def _grained(self, patch: Patch, window: Window, at: int, layer: Layer) -> Patch:
+        """The patch with the grain that the face lost; ``at`` is its row in the table of placed faces."""
+        assert window.placed is not None
+        frame, placed, (height, width) = window.frames[patch.row], window.placed, patch.alpha.shape
+        region = Region(patch.x0, patch.y0, patch.x0 + width, patch.y0 + height)
+        answers = seen(read_rgb(frame, region), patch)[None]
+        grain = Grain.of(averaged(answers, np.array([frame.seconds]), ("grain", patch.track), layer)[0])
+        track = TrackKey(window.scene.pts, int(placed.births[at]), int(placed.ranks[at]))
+        position = window.start + patch.row
+        white = keyed_noise(self.plugins.seed, track, "grain", (height, width), position)
+        return grain.added(patch, self.plugins.grain * white)
 
 
 def stored_to_crop(frame: Frame, matrix: NDArray[np.float64], size: int) -> Affine:

@@ -39,7 +39,7 @@ def followed(damage: Damage, tracks: NDArray[np.int64], times: F64, layer: Layer
     means = np.empty_like(seen)
     for track in dict.fromkeys(tracks.tolist()):
         rows = np.flatnonzero(tracks == track)
-        means[rows] = _means(seen[rows], times[rows], ("damage", track), layer)
+        means[rows] = averaged(seen[rows], times[rows], ("damage", track), layer)
     return strength(means)
 
 
@@ -51,9 +51,9 @@ def strength(damage: F64) -> FloatArray:
     return strongest
 
 
-def _means(seen: F64, times: F64, key: tuple[str, int], layer: Layer) -> F64:
-    """Means f64 [t, 3] over a track's frames so far, a frame's weight falling with its age."""
-    before = layer.get(key) or {"seconds": float(times[0]), "mass": 0.0, "total": [0.0, 0.0, 0.0]}
+def averaged(seen: F64, times: F64, key: tuple[str, int], layer: Layer) -> F64:
+    """Means f64 [t, k] over a track's frames so far, a frame's weight falling with its age; kept under ``key``."""
+    before = layer.get(key) or {"seconds": float(times[0]), "mass": 0.0, "total": [0.0] * seen.shape[1]}
     last, mass, total = before["seconds"], before["mass"], np.array(before["total"])
     means = np.empty_like(seen)
     for i, now in enumerate(times.tolist()):
