@@ -13,7 +13,7 @@ from vidrestore.engine.analyse import detect
 from vidrestore.engine.job import Work, read_settings, stages_of
 from vidrestore.engine.pipeline import restored
 from vidrestore.errors import UsageError
-from vidrestore.media.colour import Region, add_difference, read_rgb
+from vidrestore.media.colour import Region, add_difference, read_rgb, upright_rgb
 from vidrestore.media.planes import editable, upright_view
 from vidrestore.media.recoding import Recoder
 from vidrestore.quality.levels import enlarged
@@ -69,7 +69,7 @@ def damaged(frames: Iterator[Frame], wear: Wear, clock: Clock) -> Iterator[Frame
     held: deque[Frame] = deque()
     for t, frame in enumerate(frames):
         with clock("degrade"):
-            small = wear.before_coding(_upright(frame), t)
+            small = wear.before_coding(upright_rgb(frame), t)
             if recoder is None:
                 recoder = Recoder(small.shape[1], small.shape[0], wear.codec, wear.quality)
             held.append(frame)
@@ -111,12 +111,6 @@ def _eyes(frame: Frame, detector: Detector, clock: Clock) -> list[float]:
         return []
     gaps = np.linalg.norm(faces.landmarks[:, 0] - faces.landmarks[:, 1], axis=1)
     return [float(gaps.max())]
-
-
-def _upright(frame: Frame) -> Picture:
-    layout = frame.layout
-    rgb = read_rgb(frame, Region(0, 0, layout.width, layout.height)).clamp(0, 1).permute(1, 2, 0).numpy()
-    return np.ascontiguousarray(upright_view(np.rint(rgb * 255).astype(np.uint8), layout.turn))
 
 
 def _replaced(frame: Frame, seen: Picture) -> Frame:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -16,7 +17,7 @@ from vidrestore.media.reader import ReadSettings
 from vidrestore.media.tracks import default_suffix
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Mapping
+    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 
     from vidrestore.config import RunConfig
     from vidrestore.engine.clock import Clock
@@ -94,22 +95,18 @@ def _run(job: Job, work: Work, record: Record, notes: Notes, tell: Callable[[Pro
     if job.source == "-" and job.target is None:
         what = "standard input has no name to derive the output's from"
         raise UsageError("-", what, "add -o FILE, or -o - for a pipe")
-    check((*job.config.before, *job.config.after))
-    decoder = job.config.step("decode").make()
-    with decoder.open(job.source, notes, settings=read_settings(job.config)) as read:
-        source: Any = Filtered(read, job.config.before, notes) if job.config.before else read
-        _suggest(job.config, source, notes)
-        finished = Filtered(source, job.config.after, notes) if job.config.after else None
+    with _opened(job.source, job.config, notes) as film:
+        source = film.source
         target = _target(job, work, source)
         record.target = "-" if target is None else str(target)
-        _describe_input(record, read)
+        _describe_input(record, film.read)
         if target is not None and job.skip_existing and target.exists():
             raise Skipped(str(target), "exists", "skipped")
         settings = encode_settings(job.config, _tags(record, work), piped=target is None, named=job.target is not None)
         encoder = job.config.step("encode").make()
-        with encoder.open(target, finished or source, settings, notes, overwrite=job.overwrite) as sink:
+        with encoder.open(target, film.finished, settings, notes, overwrite=job.overwrite) as sink:
             try:
-                _carry_out(work, job.config, source, finished, sink, record, notes, tell)
+                _carry_out(work, job.config, film, sink, record, notes, tell)
                 sink.finish()
             except ClosedPipe:
                 raise
@@ -122,6 +119,49 @@ def _run(job: Job, work: Work, record: Record, notes: Notes, tell: Callable[[Pro
             raise source.failure
 
 
+def finished_frames(source: str, config: RunConfig, notes: Notes) -> Iterator[Frame]:
+    """The finished frames of a film, for whoever writes them himself. Raises as `run` does; PartialInput at the end,
+    when all that could be read has been given."""
+    from vidrestore.engine.clock import Clock
+
+    record = Record(source, "", config)
+    with _opened(source, config, notes) as film:
+        frames = RESTORING.frames(config, film.source, record, notes, Clock())
+        try:
+            for frame, _ in frames:
+                yield from film.through(frame)
+            yield from film.through(None)
+        finally:
+            frames.close()
+        if film.read.failure is not None:
+            raise film.read.failure
+
+
+@dataclass(frozen=True, slots=True)
+class _Film:
+    """An opened film between its filters."""
+
+    read: Source
+    source: Any  # behind the filters that work on decoded frames
+    finished: Any  # as the encoder sees it: behind those that work on finished frames, too
+
+    def through(self, frame: Frame | None) -> Iterable[Frame]:
+        """What becomes of a finished frame, or of what filters hold at the end (None)."""
+        if self.finished is not self.source:
+            return self.finished.through(frame)  # type: ignore[no-any-return]
+        return () if frame is None else (frame,)
+
+
+@contextmanager
+def _opened(source: str, config: RunConfig, notes: Notes) -> Iterator[_Film]:
+    check((*config.before, *config.after))
+    decoder = config.step("decode").make()
+    with decoder.open(source, notes, settings=read_settings(config)) as read:
+        behind: Any = Filtered(read, config.before, notes) if config.before else read
+        _suggest(config, behind, notes)
+        yield _Film(read, behind, Filtered(behind, config.after, notes) if config.after else behind)
+
+
 def _suggest(config: RunConfig, source: Any, notes: Notes) -> None:
     """Faces in woven fields are combs: say what to do about it."""
     if source.info.layout.interlaced and config.step("detect").make().side:
@@ -132,28 +172,26 @@ def _suggest(config: RunConfig, source: Any, notes: Notes) -> None:
 def _carry_out(
     work: Work,
     config: RunConfig,
-    source: Source,
-    finished: Filtered | None,
+    film: _Film,
     sink: Sink,
     record: Record,
     notes: Notes,
     tell: Callable[[Progress], None] | None,
 ) -> None:
-    """``finished``: what filters make of the finished frames, where there are some."""
     from vidrestore.engine.clock import Clock
 
     clock = Clock()
-    total = source.info.frames or _expected(source)
-    frames = work.frames(config, source, record, notes, clock)
+    total = film.source.info.frames or _expected(film.source)
+    frames = work.frames(config, film.source, record, notes, clock)
     try:
         for frame, window in frames:
             record.see(frame, window)
             with clock("encode"):
-                for out in (frame,) if finished is None else finished.through(frame):
+                for out in film.through(frame):
                     sink.write(out)
             if tell is not None:
                 tell(Progress(record.frames_out, total, record.faces, frame.seconds))
-        for out in finished.through(None) if finished else ():
+        for out in film.through(None):
             sink.write(out)
     finally:
         frames.close()

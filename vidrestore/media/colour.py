@@ -18,7 +18,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from vidrestore.media.planes import upright_view
+
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from vidrestore.types import Frame, Layout, Plane, Siting
@@ -76,6 +79,13 @@ def read_rgb(frame: Frame, region: Region) -> Tensor:
         return y.expand(3, -1, -1).contiguous()
     cb, cr = (_upsampled(plane, layout, region) for plane in frame.planes[1:3])
     return _to_rgb(y, (cb - code.c0) / code.c_span, (cr - code.c0) / code.c_span, layout)
+
+
+def upright_rgb(frame: Frame) -> NDArray[np.uint8]:
+    """The whole picture as it is shown: u8 [h, w, 3], gamma-encoded."""
+    layout = frame.layout
+    stored = read_rgb(frame, Region(0, 0, layout.width, layout.height)).clamp(0, 1).permute(1, 2, 0).numpy()
+    return np.ascontiguousarray(upright_view(np.rint(stored * 255).astype(np.uint8), layout.turn))
 
 
 def add_difference(frame: Frame, region: Region, difference: Tensor, alpha: Tensor) -> None:

@@ -102,7 +102,7 @@ class Source:
         self._feed = Feed(path, container, self._streams[index], notes, settings, threads)
         self._origin = Fraction(container.start_time or 0, av.time_base)
         self._identity = _identity(path)
-        self._start = None if settings.start is None else Fraction(settings.start)
+        self._start = None if settings.start is None else exact(settings.start)
         self._prime()
 
     @property
@@ -169,7 +169,7 @@ class Source:
         shift = self._choose_shift(head[0], regular=regular)
         end = self.settings.end
         zero = Fraction(0) if regular else self._origin
-        self._feed.settle(shift, None if end is None else zero + Fraction(end) - shift)
+        self._feed.settle(shift, None if end is None else zero + exact(end) - shift)
         self._stamped = self._stamp(chain(head, raw))
 
     def _head(self) -> tuple[list[Any], Iterator[Any]]:
@@ -291,6 +291,11 @@ class Source:
         if self._formats[0] == "matroska":  # which counts its duration from zero, not from the first packet
             ended += self._origin
         return declared - ended > max(Fraction(1, 5), 2 / self.info.rate)
+
+
+def exact(seconds: Fraction | float) -> Fraction:
+    """What was written, not the binary number nearest to it: 0.8 is 4/5."""
+    return seconds if isinstance(seconds, Fraction) else Fraction(seconds).limit_denominator(1_000_000)
 
 
 def _identity(path: str) -> tuple[int, ...]:
