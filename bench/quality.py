@@ -1,16 +1,20 @@
 """How well faces are restored: held-out faces and clean clips, damaged at known levels, against the truth.
 
-    python bench/quality.py --data DIR --media DIR --embedder mobilefacenet_112.safetensors [--sheet sheet.png]
+    python bench/quality.py --media DIR --embedder mobilefacenet_112.safetensors --table quality.md
+    python bench/quality.py --data DIR --embedder mobilefacenet_112.safetensors [--sheet sheet.png]
 
-Prints, for the input and each restorer, PSNR in the aligned crop of 256 px and in the face's centre, identity
-(cosine of the embedder against the truth), agreeing detail in the centre and, for clips, 1000 x E_warp of the error
-there (its flicker).
-Clips go through `vidrestore` itself with lossless coding, whole frames in and out.
+Clips: each is damaged, restored by `vidrestore` itself with every restorer (--steps) and smoother (--smooth), and by
+ffmpeg's own filters, and measured as `vidrestore evaluate` does. --table writes means and spreads over clips as
+Markdown, and every number beside it as CSV; it is written anew after each clip. What lacks its weights is left out.
+
+Faces: PSNR in the aligned crop of 256 px and in the face's centre, identity (cosine of the embedder against the
+truth), agreeing detail in the centre, for the input and each restorer.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import subprocess
 import sys
 import tempfile
@@ -34,9 +38,10 @@ from vidrestore.media.colour import Region, read_rgb
 from vidrestore.media.reader import PyAVDecoder
 from vidrestore.media.recoding import coded, rgb, yuv420
 from vidrestore.notes import Notes
+from vidrestore.quality.evaluate import Evaluation, evaluate
 from vidrestore.quality.levels import EYES, LEVELS, Draw, applied, damaged, generator
 from vidrestore.quality.measures import agreeing_detail, centre, psnr
-from vidrestore.quality.steadiness import flows, warping_error
+from vidrestore.quality.steadiness import warping_error
 from vidrestore.testing import restored_faces
 from vidrestore.train.embedder import Embedder, load_embedder, on_template
 from vidrestore.train.portraits import as_tensor, load_portraits
@@ -53,7 +58,13 @@ CLIPS = (
     "clean_phone_720x1280.mp4",
     "clean_glasses_talk_524.mp4",
 )
+STEPS = ("restore=classic", "restore=ldbfr", "restore=vspbfr", "restore=flipnet")
 FFMPEG = "nlmeans=s=2:p=5:r=9,unsharp=7:7:0.8"  # what an editor without us would type
+# what the table shows of a film: title and digits, by the measure's key
+COLUMNS = {
+    "psnr_face": ("PSNR face, dB", 2), "ids": ("identity", 3), "detail": ("agreeing detail", 3),
+    "e_warp_error": ("E_warp of the error, 1e-3", 3), "vidd": ("VIDD", 3), "jitter_ratio": ("landmark jitter ratio", 2),
+}  # fmt: skip
 # a mark of its own: blurred 1.2 px, reduced threefold, noise 6, then enlarged and coded by x264 at crf 30
 MARK = Draw((1.2, 1.2), 0.0, 3.0, cv2.INTER_AREA, 6.0, 0, "libx264", 4)
 MARK_CRF = 30
@@ -78,9 +89,13 @@ class Judge:
     def __init__(self, embedder: Embedder) -> None:
         self.embedder = embedder
 
+    def who(self, faces: torch.Tensor) -> torch.Tensor:
+        """Aligned faces [n, 3, s, s] -> [n, 128] of length 1."""
+        return self.embedder(on_template(faces, side=faces.shape[-1]))[0]
+
     @torch.inference_mode()
     def __call__(self, faces: torch.Tensor, truth: torch.Tensor, motion: Any = None) -> Scores:
-        a, b = (self.embedder(on_template(x))[0] for x in (faces, truth))
+        a, b = (self.who(x) for x in (faces, truth))
         flicker = None
         if motion is not None:
             error = centre(faces - truth).permute(0, 2, 3, 1).contiguous().numpy()
@@ -173,8 +188,8 @@ class Clip:
         return torch.stack([warp(x, m, (SIDE, SIDE), "reflection") for x, m in pairs]).clamp(0, 1)
 
 
-def clean_clip(path: Path) -> Clip:
-    frames = read(path, COUNT)
+def clean_clip(path: Path, count: int = COUNT) -> Clip:
+    frames = read(path, count)
     smooth = _steadied(landmarks(frames, path.name))
     eyes = float(np.median(np.linalg.norm(smooth[:, 1] - smooth[:, 0], axis=1)))
     return Clip(path.name, frames, fit_similarity(smooth, template(SIDE)), eyes)
@@ -229,9 +244,18 @@ def write(frames: Frames, path: Path) -> None:
 
 
 def through_vidrestore(source: Path, target: Path, step: str, encoder: tuple[str, ...] = ("-c:v", "ffv1")) -> Frames:
-    command = [sys.executable, "-m", "vidrestore", str(source), "-o", str(target), "-y", "-vf", step, *encoder]
-    subprocess.run(command, check=True, capture_output=True)
+    restored_film(source, target, step, encoder)
     return read(target)
+
+
+def restored_film(source: Path, target: Path, step: str, encoder: tuple[str, ...] = ("-c:v", "ffv1")) -> None:
+    """Raises LookupError where weights are missing."""
+    command = [sys.executable, "-m", "vidrestore", str(source), "-o", str(target), "-y", "-vf", step, *encoder]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode == ResourceError.exit_code:
+        raise LookupError(done.stderr.strip().splitlines()[-1].removeprefix("vidrestore: error: "))
+    if done.returncode:
+        raise SystemExit(done.stderr)
 
 
 def through_ffmpeg(source: Path) -> Frames:
@@ -256,25 +280,107 @@ def through_ffmpeg(source: Path) -> Frames:
     return np.stack(found)
 
 
+@dataclass(frozen=True)
+class Row:
+    """What one method made of one damaged clip."""
+
+    clip: str
+    level: str
+    method: str
+    values: dict[str, float]  # by the measure's key
+
+
+class Table:
+    """Rows as they come, and the files they are written to."""
+
+    def __init__(self, path: Path | None) -> None:
+        self.path, self.rows = path, list[Row]()
+
+    def add(self, clip: str, level: str, method: str, found: Evaluation, role: str = "restored") -> None:
+        values = {key: found.value(key, role) for key in COLUMNS}
+        row = Row(clip, level, method, {key: value for key, value in values.items() if value is not None})
+        self.rows.append(row)
+        print(f"  {method:40s} {self._told(row.values, {})}", flush=True)
+
+    def write(self) -> None:
+        if self.path is None:
+            return
+        with self.path.with_suffix(".csv").open("w", newline="") as file:
+            out = csv.writer(file)
+            out.writerow(["clip", "level", "method", *COLUMNS])
+            for row in self.rows:
+                numbers = (row.values.get(key) for key in COLUMNS)
+                out.writerow([row.clip, row.level, row.method, *("" if n is None else f"{n:.5g}" for n in numbers)])
+        self.path.write_text(
+            "\n\n".join(self._level(level) for level in dict.fromkeys(r.level for r in self.rows)) + "\n"
+        )
+
+    def _level(self, level: str) -> str:
+        here = [row for row in self.rows if row.level == level]
+        count = len({row.clip for row in here})
+        lines = [
+            f"| {level}, {count} clip{'s' * (count != 1)} | "
+            + " | ".join(title for title, _ in COLUMNS.values())
+            + " |",
+            "|---|" + "---|" * len(COLUMNS),
+        ]
+        for method in dict.fromkeys(row.method for row in here):
+            rows = [row.values for row in here if row.method == method]
+            numbers = {key: [r[key] for r in rows if key in r] for key in COLUMNS}
+            means = {key: float(np.mean(x)) for key, x in numbers.items() if x}
+            spread = {key: float(np.std(x)) for key, x in numbers.items() if len(x) > 1}
+            lines.append(f"| {method} | {self._told(means, spread, ' | ')} |")
+        return "\n".join(lines)
+
+    @staticmethod
+    def _told(means: dict[str, float], spread: dict[str, float], between: str = "  ") -> str:
+        def one(key: str) -> str:
+            digits = COLUMNS[key][1]
+            around = f" ± {spread[key]:.{digits}f}" if key in spread else ""
+            return f"{means[key]:.{digits}f}{around}" if key in means else ""
+
+        return between.join(f"{one(key):>7s}" if between == "  " else one(key) for key in COLUMNS)
+
+
 def clips(arguments: argparse.Namespace, judge: Judge, steps: list[str], folder: Path) -> None:
+    table, config = Table(arguments.table), resolve(settings={"device": "cpu"})
+    truth, source, out = folder / "truth.mkv", folder / "damaged.mkv", folder / "out.mkv"
+
+    def measured(film: Path, **paths: Path) -> Evaluation:
+        films = {"restored": str(film), "reference": str(truth)} | {role: str(path) for role, path in paths.items()}
+        return evaluate(films, config, Notes(), who=judge.who)
+
     for name in arguments.clips:
-        clip = clean_clip(arguments.media / name)
-        truth = clip.aligned(clip.frames)
-        motion = flows((centre(truth) * 255).round().byte().permute(0, 2, 3, 1).contiguous().numpy())
-        films = {level: damaged(clip.frames, level, name, clip.eyes) for level in arguments.levels}
-        if "talk" in name:
-            noisy = applied(clip.frames, MARK, lambda t: generator("mark", "talk", 1000 + t))
-            films["mark"] = coded(noisy, "libx264", MARK_CRF)
-        for level, frames in films.items():
-            path = folder / "damaged.mkv"
-            write(frames, path)
+        clip = clean_clip(arguments.media / name, arguments.frames)
+        write(clip.frames, truth)
+        for level in arguments.levels:
+            frames = mark(clip) if level == "mark" else damaged(clip.frames, level, name, clip.eyes)
+            write(frames, source)
             print(f"{name}, {clip.eyes:.0f} px between the eyes, {level}", flush=True)
-            results = {"input": read(path)}
-            results |= {step: through_vidrestore(path, folder / "out.mkv", step) for step in steps}
-            results["ffmpeg " + FFMPEG] = through_ffmpeg(path)
-            for what, film in results.items():
-                print(f"  {what:48s} {judge(clip.aligned(film), truth, motion)}", flush=True)
-        untouched(arguments.media / name, clip, judge, steps[0], folder)
+            print(f"  {'':40s} {'  '.join(COLUMNS)}")
+            write(through_ffmpeg(source), out)
+            found = measured(out, source=source)
+            table.add(name, level, "truth", found, "reference")
+            table.add(name, level, "input", found, "source")
+            table.add(name, level, "ffmpeg " + FFMPEG, found)
+            for step in list(steps):
+                for smooth in arguments.smooth:
+                    chain = f"{step},smooth={smooth}"
+                    try:
+                        restored_film(source, out, chain)
+                    except LookupError as error:
+                        print(f"  {step} is left out: {error}", flush=True)
+                        steps.remove(step)
+                        break
+                    table.add(name, level, chain, measured(out))
+            table.write()
+        if steps and arguments.untouched:
+            untouched(arguments.media / name, clip, judge, steps[0], folder)
+
+
+def mark(clip: Clip) -> Frames:
+    noisy = applied(clip.frames, MARK, lambda t: generator("mark", "talk", 1000 + t))
+    return coded(noisy, "libx264", MARK_CRF)
 
 
 def untouched(source: Path, clip: Clip, judge: Judge, step: str, folder: Path) -> None:
@@ -297,9 +403,15 @@ def main() -> int:
     parser.add_argument("--embedder", type=Path, required=True, help="MobileFaceNet's safetensors")
     parser.add_argument("--weights", default="", help="LD-BFR's weights file instead of the bundled one")
     parser.add_argument("--terms", default="free", help="which held-out faces: free or research")
-    parser.add_argument("--levels", nargs="+", default=list(LEVELS), choices=list(LEVELS))
+    parser.add_argument("--levels", nargs="+", default=list(LEVELS), choices=[*LEVELS, "mark"])
     parser.add_argument("--clips", nargs="+", default=list(CLIPS), help="names of clean clips in the folder")
-    parser.add_argument("--steps", nargs="+", default=["restore=ldbfr", "restore=classic"], help="restore steps")
+    parser.add_argument("--frames", type=int, default=COUNT, help="of each clip")
+    parser.add_argument("--steps", nargs="+", default=list(STEPS), help="restore steps")
+    parser.add_argument("--smooth", nargs="+", default=["none", "auto"], help="smoothers, for clips")
+    parser.add_argument("--table", type=Path, help="Markdown of the clips' table; the CSV lies beside it")
+    parser.add_argument(
+        "--untouched", action="store_true", help="restore the undamaged clips too, and say what changed"
+    )
     parser.add_argument("--sheet", type=Path, help="PNG of 24 faces: input, each restorer, truth in rows")
     arguments = parser.parse_args()
     torch.set_num_threads(1)

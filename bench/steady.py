@@ -30,6 +30,7 @@ from vidrestore.config import resolve
 from vidrestore.engine.align import AlignOptions
 from vidrestore.geometry.steady import FixedLag
 from vidrestore.geometry.template import fit_similarity, pose_of, template
+from vidrestore.quality.faces import landmarks as landmarks_of
 from vidrestore.quality.levels import LEVELS, damaged
 from vidrestore.quality.measures import centre
 from vidrestore.quality.steadiness import flows, identity_motion, jitter
@@ -42,7 +43,6 @@ OTHERS = (
     "clean_greenscreen_512.mp4", "clean_turn_720p.mp4", "clean_glasses_talk_524.mp4", "clean_bigmotion_512.mp4",
 )  # fmt: skip
 PARTS = {"mouth": (0.32, 0.64, 0.68, 0.86), "eyes": (0.24, 0.40, 0.76, 0.54)}  # x0 y0 x1 y1 of a crop
-PAD = 64  # px around an aligned face, so that the detector sees all of it
 # what a smoother must show against frame by frame: name -> (bound, whether more is better)
 BARS = {
     "E_warp": (0.85, False), "VIDD": (0.85, False), "jitter": (0.7, False), "PSNR": (-0.05, True),
@@ -104,19 +104,13 @@ class Eye:
     def _who(self, faces: torch.Tensor) -> NDArray[np.float32]:
         return self.judge.embedder(on_template(faces))[0].numpy()
 
-    @torch.inference_mode()
     def _landmarks(self, faces: torch.Tensor) -> NDArray[np.float32]:
         """[t, 5, 2] px of the crop; where nothing is found, those of the frame before."""
-        wide = (F.pad(faces, (PAD,) * 4, mode="reflect") * 255).round().clamp(0, 255).byte().permute(0, 2, 3, 1)
-        points: list[NDArray[np.float32]] = []
-        for picture in wide.contiguous():
-            found = self.detector.detect(picture[None])[0]
-            if len(found):
-                area = np.prod(found.boxes[:, 2:] - found.boxes[:, :2], axis=1)
-                points.append(found.landmarks[area.argmax()] - PAD)
-            else:
-                points.append(points[-1])
-        return np.stack(points)
+        points = landmarks_of(faces, self.detector)
+        for t in range(1, len(points)):
+            if np.isnan(points[t]).any():
+                points[t] = points[t - 1]
+        return points
 
 
 def against(film: Film, alone: Film, given: Film) -> Against:

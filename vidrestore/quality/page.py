@@ -130,11 +130,14 @@ def _line(role: str, curve: list[tuple[float, float]], box: tuple[float, float, 
             parts.append([])
         parts[-1].append(point)
 
-    def place(point: tuple[float, float]) -> str:
-        x = 1000 * (point[0] - t0) / max(t1 - t0, 1e-9)
-        return f"{x:.1f},{100 - 100 * (point[1] - low) / (high - low):.2f}"
+    def drawn(part: list[tuple[float, float]]) -> str:
+        spots = [(1000 * (t - t0) / max(t1 - t0, 1e-9), 100 - 100 * (v - low) / (high - low)) for t, v in part]
+        if len(spots) == 1:  # a lone point is a dash, else nothing would show
+            ((x, y),) = spots
+            spots = [(max(x - 3, 0), y), (min(x + 3, 1000), y)]
+        return " ".join(f"{x:.1f},{y:.2f}" for x, y in spots)
 
-    return "".join(f'<polyline class="{role}" points="{" ".join(map(place, part))}"/>' for part in parts)
+    return "".join(f'<polyline class="{role}" points="{drawn(part)}"/>' for part in parts)
 
 
 # -- faces ---------------------------------------------------------------------------------------------------------
