@@ -38,9 +38,10 @@ from vidrestore.media.colour import Region, read_rgb
 from vidrestore.media.reader import PyAVDecoder
 from vidrestore.media.recoding import coded, rgb, yuv420
 from vidrestore.notes import Notes
-from vidrestore.quality.evaluate import Evaluation, evaluate
+from vidrestore.quality.evaluate import evaluate
 from vidrestore.quality.levels import EYES, LEVELS, Draw, applied, damaged, generator
 from vidrestore.quality.measures import agreeing_detail, centre, psnr
+from vidrestore.quality.result import Evaluation
 from vidrestore.quality.steadiness import warping_error
 from vidrestore.testing import restored_faces
 from vidrestore.train.embedder import Embedder, load_embedder, on_template

@@ -25,11 +25,12 @@ from vidrestore.errors import InputMediaError
 from vidrestore.media.recoding import yuv420
 from vidrestore.notes import Notes
 from vidrestore.quality import perceptual
-from vidrestore.quality.evaluate import Evaluation, evaluate
+from vidrestore.quality.evaluate import evaluate
 from vidrestore.quality.measures import detail_ratio, seam, ssim
 from vidrestore.quality.metrics import METRICS
 from vidrestore.quality.page import page
 from vidrestore.quality.report import as_dict
+from vidrestore.quality.result import Evaluation
 from vidrestore.quality.series import Moments, Series, Spread
 from vidrestore.quality.steadiness import landmark_error, landmark_motion_error, motion_difference, steadied
 
@@ -443,6 +444,7 @@ def test_distances_are_there_once_their_networks_are(
     file.parent.mkdir(parents=True)
     torch.save(getattr(torchvision.models, model)().state_dict(), file)
     found, missing = perceptual.distances()
+    file.unlink()  # half a gigabyte
     assert list(found) == [name] and len(missing) == 1
     x = torch.from_numpy(texture(128, 128)).permute(2, 0, 1)[None]
     other = torch.from_numpy(texture(128, 128, 1)).permute(2, 0, 1)[None]

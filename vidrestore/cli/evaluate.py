@@ -12,7 +12,8 @@ from vidrestore.cli.restore import Seconds, stop_on_signals
 from vidrestore.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
-    from vidrestore.quality.evaluate import Evaluation, Who
+    from vidrestore.quality.evaluate import Who
+    from vidrestore.quality.result import Evaluation
 
 _PATH: Any = click.Path(path_type=Path)
 _MOBILE = ".safetensors"

@@ -17,9 +17,9 @@ from vidrestore.quality.report import as_dict, counts, rows
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from vidrestore.quality.evaluate import Evaluation, Track
     from vidrestore.quality.metrics import Metric
     from vidrestore.quality.report import Row
+    from vidrestore.quality.result import Evaluation, Track
     from vidrestore.quality.shown import Sample
 
 _BETTER: Final = {"more": "higher is better", "less": "lower is better", "one": "1 is best"}

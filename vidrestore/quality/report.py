@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import vidrestore
 from vidrestore.errors import OutputError
-from vidrestore.quality.evaluate import FLOW, Evaluation, Track
 from vidrestore.quality.metrics import METRICS, RESTORED, ROLES, SOURCE, Metric
+from vidrestore.quality.result import FLOW, Evaluation, Track
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
