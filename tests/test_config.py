@@ -65,7 +65,7 @@ def test_strength_is_never_the_first_positional_option() -> None:
     options = config(chain="blend=feather:16").step("blend").options
     assert (options.radius, options.strength) == (16, "auto")  # type: ignore[attr-defined]
     with pytest.raises(ChainError, match=r"one value too many|strength"):
-        config(chain="blend=none:0.5:0.5")
+        config(chain="blend=none:0.5:0.5:0.5")
 
 
 def test_precedence_and_origins(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import tomllib
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cache, cached_property
 from hashlib import sha256
 from pathlib import Path
@@ -120,10 +120,10 @@ def resolve(
     encoder: Mapping[str, str] | None = None,
     config_file: Path | None = None,
     environment: Mapping[str, str] | None = None,
-    gate: str | None = None,
+    flags_of: Mapping[str, Mapping[str, str | None]] | None = None,
 ) -> RunConfig:
-    """One frozen configuration out of all layers. ``settings``, ``encoder`` and ``gate``, which is the mode of that
-    step whatever else the chain says of it, are those of flags.
+    """One frozen configuration out of all layers. ``settings``, ``encoder`` and ``flags_of`` are those of flags; the
+    last holds options of steps by stage, which count whatever else the chain says of that step.
 
     Raises:
         UsageError: unknown preset, plugin, option or value; names the nearest word.
@@ -143,8 +143,11 @@ def resolve(
     all_origins = {key: origins.get(key, "built in") for key in Settings.model_fields}
     codec, codec_origins = _merge((layer.encoder, layer.origin) for layer in layers)
     seed_origin = all_origins["seed"]
-    steps = tuple(_resolve_step(step, origin, known.seed, seed_origin) for step, origin in _merged_chain(layers))
-    steps = tuple(_with_mode(s, gate) if gate and s.stage == "gate" else s for s in steps)
+    given = {stage: {k: v for k, v in table.items() if v is not None} for stage, table in (flags_of or {}).items()}
+    steps = tuple(
+        _resolve_step(step, origin, known.seed, seed_origin, given.get(step.stage, {}))
+        for step, origin in _merged_chain(layers)
+    )
     before, after = (_filters(layers, side) for side in (0, 1))
     return RunConfig(name, steps, known, all_origins, codec, codec_origins, before, after)
 
@@ -259,7 +262,7 @@ def _filters(layers: list[Layer], side: int) -> Chain:
     return next((found for layer in reversed(layers) if (found := filters(layer.chain)[side])), ())
 
 
-def _resolve_step(step: Step, origin: str, seed: int, seed_origin: str) -> ResolvedStep:
+def _resolve_step(step: Step, origin: str, seed: int, seed_origin: str, flags: Mapping[str, str]) -> ResolvedStep:
     plugin = step.plugin or ""
     try:
         model = options_model(step.stage, plugin)
@@ -267,18 +270,15 @@ def _resolve_step(step: Step, origin: str, seed: int, seed_origin: str) -> Resol
         if step.plugin_column and origin == "flag":
             raise ChainError(error.what, step.plugin_column) from error
         raise
-    parsed = options.read(model, plugin, step.args, {"seed": seed})
+    args = options.overridden(model, plugin, step.args, flags)
+    parsed = options.read(model, plugin, args, {"seed": seed})
     set_here = options.given(model, plugin, step.args)
-    origins = {key: origin if key in set_here else "built in" for key in model.model_fields}
+    origins = {key: origin if key in set_here else "built in" for key in model.model_fields} | dict.fromkeys(
+        flags, "flag"
+    )
     if "seed" in origins and "seed" not in set_here:
         origins["seed"] = seed_origin
     return ResolvedStep(step.stage, plugin, parsed, step.id, origin, origins)
-
-
-def _with_mode(step: ResolvedStep, mode: str) -> ResolvedStep:
-    return replace(
-        step, options=step.options.model_copy(update={"mode": mode}), origins={**step.origins, "mode": "flag"}
-    )
 
 
 def options_model(stage: str, plugin: str) -> type[BaseModel]:

@@ -11,6 +11,8 @@ from vidrestore.chain import Arg, ChainError, quote
 from vidrestore.errors import did_you_mean
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pydantic import BaseModel
     from pydantic.fields import FieldInfo
 
@@ -31,6 +33,15 @@ def read(model: type[BaseModel], name: str, args: tuple[Arg, ...], defaults: dic
         return model(**values | {key: arg.value for key, arg in named.items()})
     except ValidationError as error:  # a check that spans several options
         raise ChainError(f"{name}: {error.errors()[0]['msg']}") from error
+
+
+def overridden(model: type[BaseModel], name: str, args: tuple[Arg, ...], flags: Mapping[str, str]) -> tuple[Arg, ...]:
+    """The arguments with those of flags in the place of their own of the same name."""
+    if not flags:
+        return args
+    named = _named(model, name, args)
+    kept = tuple(Arg(arg.value, key, arg.column, arg.value_column) for key, arg in named.items() if key not in flags)
+    return (*kept, *(Arg(value, key) for key, value in flags.items()))
 
 
 def given(model: type[BaseModel], name: str, args: tuple[Arg, ...]) -> set[str]:

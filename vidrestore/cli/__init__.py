@@ -11,6 +11,7 @@ from typing import Final
 COMMANDS: Final = {
     "demo": "see it at work on a clip that comes with it",
     "degrade": "damage a film on purpose, for training and tests",
+    "faces": "who is in a film: numbers, times, sizes, pictures",
     "evaluate": "measure a restored film against its source or the truth",
     "plugins": "plugins, their options and where they come from",
     "config": "what a run would do, and where each value comes from",

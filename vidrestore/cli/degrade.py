@@ -52,7 +52,9 @@ def command(
 
     options = assignments(assigned) | ({"preset": preset} if preset else {})
     plugin = made(model, options)
-    config = resolve(chain=plugin.chain or UNTOUCHED, settings=settings, encoder=encoder, gate="off")
+    config = resolve(
+        chain=plugin.chain or UNTOUCHED, settings=settings, encoder=encoder, flags_of={"gate": {"mode": "off"}}
+    )
     stop_on_signals()
     from vidrestore.cli.progress import teller
     from vidrestore.degrading import Degrading

@@ -103,6 +103,8 @@ class Seconds(click.ParamType[float]):
 @click.option(
     "--gate", type=click.Choice(["on", "warn", "off"]), help="hold back restored faces that are not good  [on]"
 )
+@click.option("--faces", metavar="WHICH", help="all, largest, or numbers as 'vidrestore faces' lists them: 0+3  [all]")
+@click.option("--region", metavar="X+Y+W+H", help="only faces whose middle lies in these px")
 @click.option("--seed", type=int, help="of all random numbers  [0]")
 @click.option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:N or mps  [auto]")
 @click.option("-y", "overwrite", is_flag=True, help="replace an existing output")
@@ -130,6 +132,8 @@ def command(
     config_file: Path | None,
     preview: float | None,
     gate: str | None,
+    faces: str | None,
+    region: str | None,
     overwrite: bool,
     skip: bool,
     report: Path | None,
@@ -157,7 +161,10 @@ def command(
 
         settings["start"], settings["end"] = span(source, preview, settings["start"], notes)
     settings |= assignments(assigned)
-    config = resolve(preset=preset, chain=chain, settings=settings, encoder=encoder, config_file=config_file, gate=gate)
+    flags_of = {"gate": {"mode": gate}, "align": {"faces": faces, "region": region}}
+    config = resolve(
+        preset=preset, chain=chain, settings=settings, encoder=encoder, config_file=config_file, flags_of=flags_of
+    )
     stop_on_signals()
     from vidrestore.cli.progress import teller
     from vidrestore.engine.job import PREVIEWING, RESTORING, Job, run

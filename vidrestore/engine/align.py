@@ -29,6 +29,12 @@ class AlignOptions(BaseModel):
     lookahead: int = Field(6, ge=0, description="frames of the future the smoothing of the crop sees")
     yaw: float = Field(50, gt=0, le=90, description="degrees from which a turned head fades out; gone 20 further")
     doubt: float = Field(0.7, ge=0, le=1, description="score of the detector below which a face fades out")
+    faces: str = Field(
+        "all", pattern=r"^(all|largest|\d+(\+\d+)*)$", description="all, largest, or tracks by number: 0+3"
+    )
+    region: str | None = Field(
+        None, pattern=r"^\d+\+\d+\+[1-9]\d*\+[1-9]\d*$", description="X+Y+W+H in px: only faces whose middle lies there"
+    )
     push: float = Field(0.05, gt=0, description="how wildly heads move, in face widths^2 / s^3; lower is steadier")
     noise: float = Field(0.005, gt=0, description="error of a detection, in face widths; higher is steadier")
 
@@ -62,11 +68,31 @@ class FFHQ:
         times: seconds of these frames and of the look-ahead. state: per track, is updated. Gives the faces and
         how many were left out because a frame holds more than ``max_faces``.
         """
-        found = [self._track(s, times, start, n_now, state) for s in segments if s.positions[0] < start + n_now]
+        chosen = self._chosen(segments)
+        here = [(s, c) for s, c in zip(segments, chosen, strict=True) if s.positions[0] < start + n_now]
+        found = [self._track(s, c, times, start, n_now, state) for s, c in here]
         return _limited(_stacked([p for p in found if len(p.rows)]), self.options.max_faces)
 
+    def _chosen(self, segments: list[Segment]) -> list[NDArray[np.bool_]]:
+        """Of each segment's frames those in which the face is one that was asked for."""
+        from vidrestore.engine.selection import inside, largest, numbered
+
+        o = self.options
+        chosen = [np.ones(len(s.positions), bool) for s in segments]
+        if o.faces == "largest":
+            chosen = largest(segments)
+        elif o.faces != "all":
+            chosen = numbered(segments, o.faces)
+        return [c & inside(s, o.region) for s, c in zip(segments, chosen, strict=True)] if o.region else chosen
+
     def _track(
-        self, segment: Segment, times: NDArray[np.float64], start: int, n_now: int, state: dict[int, Any]
+        self,
+        segment: Segment,
+        chosen: NDArray[np.bool_],
+        times: NDArray[np.float64],
+        start: int,
+        n_now: int,
+        state: dict[int, Any],
     ) -> _Poses:
         from vidrestore.geometry.template import FFHQ_512, fit_similarity, matrix_of, pose_of
 
@@ -78,20 +104,22 @@ class FFHQ:
         scaled = pose / np.array([unit, unit, 1.0, 1.0])
         seen, before = segment.scores > 0, None if known is None else known[1]
         smoothed, after = self._filter.smooth(scaled, times[rows], seen, now, before)
-        shares = self._shares(segment, now, None if known is None else known[2])
+        shares = self._shares(segment, chosen, now, None if known is None else known[2])
         state[segment.track.id] = (unit, after, (int(segment.positions[now - 1]), float(shares[-1])))
         matrices = matrix_of(smoothed * np.array([unit, unit, 1.0, 1.0]), SIZE)
         return _Poses(segment, rows[:now], matrices, self._weights(segment, shares))
 
-    def _shares(self, segment: Segment, now: int, before: tuple[int, float] | None) -> NDArray[np.float64]:
-        """Less of a face that is turned away or hardly seen, without a jump: [now]."""
+    def _shares(
+        self, segment: Segment, chosen: NDArray[np.bool_], now: int, before: tuple[int, float] | None
+    ) -> NDArray[np.float64]:
+        """Less of a face that is turned away or hardly seen, none of one not asked for, without a jump: [now]."""
         from vidrestore.engine.fading import followed, foreseen
         from vidrestore.geometry.template import yaw_of
 
         o, step = self.options, 1 / (self.options.fade + 1)
         turned = (o.yaw + PROFILE - yaw_of(segment.landmarks)) / PROFILE
         seen = (segment.certainty - o.doubt + UNSURE) / UNSURE
-        wanted = np.clip(np.minimum(turned, seen), 0, 1).astype(np.float64)
+        wanted = np.where(chosen, np.clip(np.minimum(turned, seen), 0, 1), 0).astype(np.float64)
         return followed(foreseen(wanted, step)[:now], segment.positions[:now], step, before)
 
     def _weights(self, segment: Segment, shares: NDArray[np.float64]) -> NDArray[np.float32]:

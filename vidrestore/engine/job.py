@@ -95,7 +95,7 @@ def _run(job: Job, work: Work, record: Record, notes: Notes, tell: Callable[[Pro
     if job.source == "-" and job.target is None:
         what = "standard input has no name to derive the output's from"
         raise UsageError("-", what, "add -o FILE, or -o - for a pipe")
-    with _opened(job.source, job.config, notes) as film:
+    with opened(job.source, job.config, notes) as film:
         source = film.source
         target = _target(job, work, source)
         record.target = "-" if target is None else str(target)
@@ -125,7 +125,7 @@ def finished_frames(source: str, config: RunConfig, notes: Notes) -> Iterator[Fr
     from vidrestore.engine.clock import Clock
 
     record = Record(source, "", config)
-    with _opened(source, config, notes) as film:
+    with opened(source, config, notes) as film:
         frames = RESTORING.frames(config, film.source, record, notes, Clock())
         try:
             for frame, _ in frames:
@@ -138,7 +138,7 @@ def finished_frames(source: str, config: RunConfig, notes: Notes) -> Iterator[Fr
 
 
 @dataclass(frozen=True, slots=True)
-class _Film:
+class OpenFilm:
     """An opened film between its filters."""
 
     read: Source
@@ -153,13 +153,13 @@ class _Film:
 
 
 @contextmanager
-def _opened(source: str, config: RunConfig, notes: Notes) -> Iterator[_Film]:
+def opened(source: str, config: RunConfig, notes: Notes) -> Iterator[OpenFilm]:
     check((*config.before, *config.after))
     decoder = config.step("decode").make()
     with decoder.open(source, notes, settings=read_settings(config)) as read:
         behind: Any = Filtered(read, config.before, notes) if config.before else read
         _suggest(config, behind, notes)
-        yield _Film(read, behind, Filtered(behind, config.after, notes) if config.after else behind)
+        yield OpenFilm(read, behind, Filtered(behind, config.after, notes) if config.after else behind)
 
 
 def _suggest(config: RunConfig, source: Any, notes: Notes) -> None:
@@ -172,7 +172,7 @@ def _suggest(config: RunConfig, source: Any, notes: Notes) -> None:
 def _carry_out(
     work: Work,
     config: RunConfig,
-    film: _Film,
+    film: OpenFilm,
     sink: Sink,
     record: Record,
     notes: Notes,

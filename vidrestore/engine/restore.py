@@ -178,7 +178,7 @@ class Restoration:
         placed, size = window.placed, self.plugins.restorer.size
         assert placed is not None
         with self.clock("crop"):
-            crops = torch.stack([_crop(window.frames[placed.rows[r]], placed.matrices[r], size) for r in rows])
+            crops = torch.stack([crop_of(window.frames[placed.rows[r]], placed.matrices[r], size) for r in rows])
             crops = crops.to(self.plugins.device)
             tracks = placed.tracks[rows]
             scale = np.sqrt(np.abs(np.linalg.det(placed.matrices[rows][:, :, :2]))) * size / SIZE
@@ -241,7 +241,7 @@ def stored_to_crop(frame: Frame, matrix: NDArray[np.float64], size: int) -> Affi
     return compose(matrix * (size / SIZE), display_matrix(frame.layout))
 
 
-def _crop(frame: Frame, matrix: NDArray[np.float64], size: int) -> Tensor:
+def crop_of(frame: Frame, matrix: NDArray[np.float64], size: int) -> Tensor:
     """f32 [3, S, S]; what lies outside the picture is mirrored."""
     to_crop = stored_to_crop(frame, matrix, size)
     layout = frame.layout
