@@ -7,10 +7,10 @@ Three measures of every restored face against its source:
 - flicker: how many times more than its source it changes from one frame to the next;
 - detail: how many times more of the source's band of fine structure it has, the source's noise taken off.
 
-Each is averaged over a few frames and turned into a share, 1 where it is good, 0 where it is half (or twice) as
-good as asked; the least of the three counts. What goes into the picture is the largest share that never exceeds
-these and never moves by more than ``1 / fade`` a frame: it has begun to fall before the first bad frame, for the
-gate sees ``fade`` frames ahead, and nothing pops.
+Each is averaged over a few frames and turned into a share: 1 where it is as good as asked, 0 where a face looks like
+somebody else, flickers twice as much, has half of the detail or twice as much. The least of the three counts. What
+goes into the picture is the largest share that never exceeds these and never moves by more than ``1 / fade`` a frame:
+it has begun to fall before the first bad frame, for the gate sees ``fade`` frames ahead, and nothing pops.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     F64 = NDArray[np.float64]
 
 EVERY: Final = 4  # frames from one embedding to the next: it is what costs
+STRANGER: Final = 0.15  # below the least cosine: it is somebody else
 HALF: Final = 2  # frames on either side over which measures are averaged; EVERY frames hold one embedding at least
 FLOOR: Final = (1.5 / 255) ** 2  # changes below it are rounding and coding
 # face's centre in the small grey crop: eyes, nose and mouth, as in the measures of quality
@@ -56,9 +57,9 @@ _DONE: Final = {"on": "they are held back", "warn": "they are shown all the same
 class GateOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    mode: Literal["on", "warn", "off"] = Field("off", description="on: hold back; warn: only say so; off: do not look")
-    identity: float = Field(0.3, ge=0, le=1, description="least cosine to the source's face; nothing is left at half")
-    flicker: float = Field(2.0, ge=1, description="times more than its source a face may flicker; nothing at twice")
+    mode: Literal["on", "warn", "off"] = Field("on", description="on: hold back; warn: only say so; off: do not look")
+    identity: float = Field(0.7, ge=0, le=1, description="least cosine to the source's face; nothing at 0.15 less")
+    flicker: float = Field(1.6, ge=1, description="times more than its source a face may flicker; nothing at twice")
     least: float = Field(0.5, ge=0, le=1, description="share of the source's detail a face must keep; nothing at half")
     most: float = Field(3.0, ge=1, description="times the source's detail that it may have; nothing is left at twice")
     fade: int = Field(12, ge=1, description="frames in which a face goes from all to nothing")
@@ -90,7 +91,7 @@ class Gate:
         o = self.options
         flicker = np.sqrt((measures[:, CHANGE] + FLOOR) / (measures[:, SOURCE_CHANGE] + FLOOR))
         detail = measures[:, DETAIL]
-        identity = _ramp(measures[:, SIMILARITY], o.identity / 2, o.identity)
+        identity = _ramp(measures[:, SIMILARITY], o.identity - STRANGER, o.identity)
         few, many = _ramp(detail, o.least / 2, o.least), _ramp(-detail, -2 * o.most, -o.most)
         return np.stack([identity, _ramp(-flicker, -2 * o.flicker, -o.flicker), np.minimum(few, many)], 1)
 
