@@ -183,6 +183,6 @@ def test_a_shot_in_parts_gives_the_same_bits() -> None:
 
 
 def test_the_flag_sets_the_mode_and_keeps_the_rest() -> None:
-    found = resolve(environment={}, chain="gate=quality:on:identity=0.4", gate="warn").step("gate")
+    found = resolve(environment={}, chain="gate=quality:on:identity=0.4", flags_of={"gate": {"mode": "warn"}}).step("gate")
     assert found.options.mode == "warn" and found.options.identity == 0.4  # type: ignore[attr-defined]
     assert found.origins["mode"] == "flag"
