@@ -307,7 +307,7 @@ class Table:
         if self.path is None:
             return
         with self.path.with_suffix(".csv").open("w", newline="") as file:
-            out = csv.writer(file)
+            out = csv.writer(file, lineterminator="\n")
             out.writerow(["clip", "level", "method", *COLUMNS])
             for row in self.rows:
                 numbers = (row.values.get(key) for key in COLUMNS)
