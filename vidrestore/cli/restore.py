@@ -101,6 +101,9 @@ class Seconds(click.ParamType[float]):
     "--preview", type=float, metavar="SECONDS", help="only so much, from -ss or the middle, as INPUT.preview.*"
 )
 @click.option(
+    "--compare", type=click.Choice(["side", "wipe"]), help="write source and result in one picture, as INPUT.compare.*"
+)
+@click.option(
     "--gate", type=click.Choice(["on", "warn", "off"]), help="hold back restored faces that are not good  [on]"
 )
 @click.option("--faces", metavar="WHICH", help="all, largest, or numbers as 'vidrestore faces' lists them: 0+3  [all]")
@@ -131,6 +134,7 @@ def command(
     chain: str | None,
     config_file: Path | None,
     preview: float | None,
+    compare: Any,
     gate: str | None,
     faces: str | None,
     region: str | None,
@@ -167,10 +171,12 @@ def command(
     )
     stop_on_signals()
     from vidrestore.cli.progress import teller
-    from vidrestore.engine.job import PREVIEWING, RESTORING, Job, run
+    from vidrestore.engine.job import COMPARING, PREVIEWING, RESTORING, Job, run
 
-    work = RESTORING if preview is None else PREVIEWING
-    job = Job(source, target, config, overwrite=overwrite, skip_existing=skip, report=report, work=work)
+    work = COMPARING if compare else RESTORING if preview is None else PREVIEWING
+    job = Job(
+        source, target, config, overwrite=overwrite, skip_existing=skip, report=report, work=work, compare=compare
+    )
     with teller(progress, source) as tell:
         try:
             record = run(job, notes, tell)

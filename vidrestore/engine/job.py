@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from vidrestore.engine.record import NOTICE, Record, write_json
 from vidrestore.errors import ClosedPipe, OutputError, UsageError, VidrestoreError, did_you_mean
+from vidrestore.media.comparing import Compared
 from vidrestore.media.encoding import EncodeSettings
 from vidrestore.media.filtering import Filtered, check
 from vidrestore.media.reader import ReadSettings
 from vidrestore.media.tracks import default_suffix
+from vidrestore.notes import Notes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
@@ -23,9 +25,9 @@ if TYPE_CHECKING:
     from vidrestore.engine.clock import Clock
     from vidrestore.engine.pipeline import Stages
     from vidrestore.hooks import Restorer
+    from vidrestore.media.comparing import How
     from vidrestore.media.reader import Source
     from vidrestore.media.writer import Sink
-    from vidrestore.notes import Notes
     from vidrestore.types import Frame, Window
 
 SETTINGS_OF_ENCODER = ("c:v", "vcodec", "pix_fmt", "r", "f", "c:a", "acodec")  # those that are no encoder options
@@ -42,6 +44,7 @@ class Job:
     skip_existing: bool = False
     report: Path | None = None  # None: beside the target
     work: Work | None = None  # None: restoring
+    compare: How | None = None  # beside its source, instead of alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +98,12 @@ def _run(job: Job, work: Work, record: Record, notes: Notes, tell: Callable[[Pro
     if job.source == "-" and job.target is None:
         what = "standard input has no name to derive the output's from"
         raise UsageError("-", what, "add -o FILE, or -o - for a pipe")
-    with opened(job.source, job.config, notes) as film:
+    if job.compare and job.source == "-":
+        raise UsageError("--compare", "a film is read twice to be compared", "name a file")
+    with ExitStack() as stack:
+        film = stack.enter_context(opened(job.source, job.config, notes))
+        if job.compare:
+            film = _compared(film, stack.enter_context(opened(job.source, job.config, Notes(_silent))), job.compare)
         source = film.source
         target = _target(job, work, source)
         record.target = "-" if target is None else str(target)
@@ -150,6 +158,30 @@ class OpenFilm:
         if self.finished is not self.source:
             return self.finished.through(frame)  # type: ignore[no-any-return]
         return () if frame is None else (frame,)
+
+
+@dataclass(frozen=True, slots=True)
+class _ComparedFilm(OpenFilm):
+    """A film whose frames come out beside those of its source."""
+
+    inner: OpenFilm
+    pairs: Iterator[Frame]  # of the source, behind the same filters
+
+    def through(self, frame: Frame | None) -> Iterable[Frame]:
+        return self.finished.pictures(self.inner.through(frame), self.pairs)  # type: ignore[no-any-return]
+
+
+def _compared(film: OpenFilm, again: OpenFilm, how: How) -> OpenFilm:
+    def frames() -> Iterator[Frame]:
+        for frame in again.source.frames():
+            yield from again.through(frame)
+        yield from again.through(None)
+
+    return _ComparedFilm(film.read, film.source, Compared(film.finished, how), film, frames())
+
+
+def _silent(_line: str) -> None:
+    """The second reading of a film says nothing that the first has not said."""
 
 
 @contextmanager
@@ -213,6 +245,7 @@ def _frames(
 
 RESTORING = Work("restored", NOTICE, "synthesised=faces", _frames)
 PREVIEWING = replace(RESTORING, suffix="preview")  # its name is not the finished film's
+COMPARING = replace(RESTORING, suffix="compare")
 
 
 def stages_of(config: RunConfig, record: Record) -> Stages:
