@@ -143,8 +143,10 @@ HEAVY = {"torch", "torchvision", "av", "cv2", "kornia", "decord", "facexlib", "s
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["plugins"], ["plugins", "--json"], ["config", "show"], ["weights", "--help"], ["train"]]
-)
+    "arguments",
+    [["--help"], ["plugins"], ["plugins", "--json"], ["config", "show"], ["weights", "--help"], ["train"],
+     ["evaluate", "--help"]],
+)  # fmt: skip
 def test_light_commands_import_nothing_heavy(arguments: list[str]) -> None:
     code = (
         "import sys; from vidrestore.cli import run\n"
