@@ -161,10 +161,10 @@ def test_a_few_of_many_are_evenly_spread(count: int) -> None:
 # -- films ---------------------------------------------------------------------------------------------------------
 
 
-def write(path: Path, frames: NDArray[np.uint8], lift: list[int] | None = None) -> Path:
+def write(path: Path, frames: NDArray[np.uint8], lift: list[int] | None = None, rate: int = 25) -> Path:
     """FFV1, 4:2:0, limited range; ``lift`` is added to the luma of each frame."""
     with av.open(str(path), "w") as out:
-        stream: Any = out.add_stream("ffv1", rate=25)
+        stream: Any = out.add_stream("ffv1", rate=rate)
         stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], "yuv420p"
         stream.codec_context.colorspace, stream.codec_context.color_range = 6, 1
         for i, frame in enumerate(frames):
@@ -172,7 +172,7 @@ def write(path: Path, frames: NDArray[np.uint8], lift: list[int] | None = None) 
             if lift:
                 planes[: frame.shape[0]] = np.clip(planes[: frame.shape[0]].astype(int) + lift[i], 0, 255)
             picture: Any = av.VideoFrame.from_ndarray(planes, format="yuv420p")
-            picture.pts, picture.time_base = i, Fraction(1, 25)
+            picture.pts, picture.time_base = i, Fraction(1, rate)
             out.mux(stream.encode(picture))
         out.mux(stream.encode(None))
     return path
@@ -194,6 +194,7 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "short": write(folder / "short.mkv", moving[:2]),
         "small": write(folder / "small.mkv", moving[:, :-40]),
         "empty": write(folder / "empty.mkv", np.full_like(moving, 90)),
+        "slow": write(folder / "slow.mkv", np.full_like(moving, 90), rate=20),
     }
 
 
@@ -270,6 +271,14 @@ def test_a_film_without_faces(films: dict[str, Path]) -> None:
 def test_films_that_do_not_match_are_refused(films: dict[str, Path], restored: str, reference: str, said: str) -> None:
     with pytest.raises(InputMediaError, match=said):
         measured(restored=films[restored], reference=films[reference])
+
+
+def test_films_of_other_times_are_paired_by_number_with_a_warning(films: dict[str, Path]) -> None:
+    said: list[str] = []
+    paths = {"restored": str(films["slow"]), "reference": str(films["empty"])}
+    found = evaluate(paths, resolve(settings={"device": "cpu"}), Notes(said.append), who=who)
+    assert found.frames == COUNT and found.value("psnr_picture", "restored") == pytest.approx(100)
+    assert len(said) == 1 and said[0].endswith("frames are paired by number")
 
 
 # -- the page ------------------------------------------------------------------------------------------------------
