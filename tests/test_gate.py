@@ -15,13 +15,14 @@ from fakes import Cells, Dim, Mean, Plain, Scripted, Whole, face, faces, grey_la
 
 from vidrestore.config import resolve
 from vidrestore.engine.align import FFHQ, AlignOptions
-from vidrestore.engine.analyse import Analysis
+from vidrestore.engine.analyse import Analysis, detect, place
 from vidrestore.engine.clock import Clock
 from vidrestore.engine.gate import EVERY, Gate, GateOptions
 from vidrestore.engine.pipeline import Stages, restored, restored_part
 from vidrestore.engine.pipeline import State as PipelineState
 from vidrestore.engine.record import Record
-from vidrestore.engine.restore import Plugins
+from vidrestore.engine.restore import Plugins, Restoration
+from vidrestore.engine.scenes import windows
 from vidrestore.notes import Notes
 from vidrestore.types import Frame, Scene
 from vidrestore_plugins.track.bytetrack import ByteTrack, ByteTrackOptions
@@ -182,7 +183,21 @@ def test_a_shot_in_parts_gives_the_same_bits() -> None:
     assert all(np.array_equal(f.planes[0], w) for f, w in zip([*first, *rest], whole, strict=True))
 
 
+@pytest.mark.parametrize("window", [4, 16])
+def test_live_windows_stay_within_the_bound(window: int) -> None:
+    plan = stages(Stranger, window=window)
+    stage = Restoration(plan.restore, plan.batch, Notes(), Clock())
+    found = detect(windows(((f, f.index == 0) for f in film()), window), plan.detector, CPU, Clock())
+    for _ in stage.run(place(found, plan.tracker, plan.align, plan.detector.every, Notes(), Clock())):
+        pass
+    assert plan.restore.gate is not None
+    assert 1 < stage.most_live <= 1 + -(-plan.restore.gate.lookahead // window)
+    assert stage.live == 0
+
+
 def test_the_flag_sets_the_mode_and_keeps_the_rest() -> None:
-    found = resolve(environment={}, chain="gate=quality:on:identity=0.4", flags_of={"gate": {"mode": "warn"}}).step("gate")
+    found = resolve(environment={}, chain="gate=quality:on:identity=0.4", flags_of={"gate": {"mode": "warn"}}).step(
+        "gate"
+    )
     assert found.options.mode == "warn" and found.options.identity == 0.4  # type: ignore[attr-defined]
     assert found.origins["mode"] == "flag"

@@ -156,7 +156,7 @@ def _measured(item: Item, embedder: Embedder) -> _Measured | None:
             layer.set(("gate_small", track), {"at": int(faces.frames[rows[-1]]), "small": small[rows[-1]].clone()})
         looked = np.flatnonzero(shown & (faces.frames % EVERY == 0))
         if len(looked):
-            vectors = embedder.embed(torch.cat([source[looked], restored[looked]])).double().cpu().numpy()
+            vectors = embedder.embed(torch.cat([source[looked], restored[looked]])).cpu().double().numpy()
             seen, made = np.split(vectors, 2)
             for track in dict.fromkeys(faces.tracks[looked].tolist()):
                 of = np.flatnonzero(faces.tracks[looked] == track)
@@ -194,7 +194,7 @@ def _changes(small: Tensor, frames: NDArray[np.int64], before: dict[str, Any] | 
     import torch
 
     first = small[:1] if before is None else before["small"][None]
-    squares = (small - torch.cat([first, small[:-1]])).square().mean((2, 3)).double().cpu().numpy()
+    squares = (small - torch.cat([first, small[:-1]])).square().mean((2, 3)).cpu().double().numpy()
     last = -2 if before is None else int(before["at"])
     squares[np.diff(frames, prepend=last) != 1] = np.nan
     return squares[:, 1], squares[:, 0]
@@ -212,7 +212,7 @@ def _detail(source: Tensor, restored: Tensor) -> F64:
 
     grey = small_grey(source)
     true = (energy(grey) - noise(grey).square()).clamp(min=FLOOR)
-    ratio: F64 = (energy(small_grey(restored)).clamp(min=FLOOR) / true).sqrt().double().cpu().numpy()
+    ratio: F64 = (energy(small_grey(restored)).clamp(min=FLOOR) / true).sqrt().cpu().double().numpy()
     return ratio
 
 
