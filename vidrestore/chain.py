@@ -80,7 +80,7 @@ def parse(text: str) -> Chain:
     if text.startswith("@"):
         text = _from_file(text[1:])
     if not text.strip():
-        raise ChainError("empty chain; try: restore=classic")
+        raise ChainError("empty chain; try: restore=ldbfr")
     chain = tuple(_Scanner(text).steps())
     _check_order(chain)
     return chain
