@@ -8,20 +8,33 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from vidrestore.errors import InputMediaError, ResourceError, RunError, UsageError, VidrestoreError
+from vidrestore.errors import InputMediaError, ResourceError, RunError, UsageError, VidrestoreError, did_you_mean
 from vidrestore.hooks import Assessor, Blender, Context, Degrader, Detector, Embedder, Restorer, Smoother, Tracker, Wear
 from vidrestore.precision import PRECISION_HELP, Precision, dtype_of
 from vidrestore.types import Damage, FaceBatch, Faces, Film, Frame, Latent, Layout, Scene, Stretch
 
 if TYPE_CHECKING:
+    from vidrestore.media.encoding import Coding, VideoPlan
+    from vidrestore.media.program_decoder import film_reader
+    from vidrestore.media.program_encoder import Bare, film_writer
     from vidrestore.weights.store import weights_path, write_weights
 
-_LAZY = {"weights_path": "vidrestore.weights.store", "write_weights": "vidrestore.weights.store"}
+_LAZY = {
+    "Bare": "vidrestore.media.program_encoder",
+    "Coding": "vidrestore.media.encoding",
+    "VideoPlan": "vidrestore.media.encoding",
+    "film_reader": "vidrestore.media.program_decoder",
+    "film_writer": "vidrestore.media.program_encoder",
+    "weights_path": "vidrestore.weights.store",
+    "write_weights": "vidrestore.weights.store",
+}
 
 __all__ = [
     "PRECISION_HELP",
     "Assessor",
+    "Bare",
     "Blender",
+    "Coding",
     "Context",
     "Damage",
     "Degrader",
@@ -43,9 +56,13 @@ __all__ = [
     "Stretch",
     "Tracker",
     "UsageError",
+    "VideoPlan",
     "VidrestoreError",
     "Wear",
+    "did_you_mean",
     "dtype_of",
+    "film_reader",
+    "film_writer",
     "weights_path",
     "write_weights",
 ]

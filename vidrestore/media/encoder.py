@@ -2,49 +2,120 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import av
 from av.codec.context import Flags
 
 from vidrestore.errors import OutputError, UsageError, did_you_mean
 from vidrestore.media.ebml import marked
+from vidrestore.media.encoding import libav_coding
 from vidrestore.media.faults import AV_ERRORS, libav_lines, reason
 from vidrestore.media.heads import MOV, film_tags, matrix_for, needs_shape, sar_for
 
 if TYPE_CHECKING:
-    from vidrestore.media.encoding import VideoPlan
+    from vidrestore.media.encoding import Coding, VideoPlan
     from vidrestore.media.probe import MediaInfo
     from vidrestore.types import Layout
 
-_FIELDS = ("libx264", "prores_ks", "mpeg2video", "ffv1")  # encoders that flag fields
+FIELDS = ("libx264", "prores_ks", "mpeg2video", "ffv1")  # encoders that flag fields
 # libav's words for a value that is wrong in itself, whatever the picture.
 _WRONG_VALUE = ("Unable to parse", "Undefined constant", "Error setting", "not found", "value", "out of range")
 
 
-def add_film(
-    out: Any, container: str, info: MediaInfo, layout: Layout, plan: VideoPlan, timecode: str | None, subject: str
-) -> Any:
-    """Add the film's stream to an output, with all that its head says. Raises OutputError (5)."""
-    try:
-        video = out.add_stream(plan.encoder, rate=info.rate, options=dict(plan.options))
-    except ValueError as error:
-        remedy = "use another -c:v" if container == "matroska" else "use -o out.mkv or another -c:v"
-        raise OutputError(subject, f"{container} cannot hold {plan.encoder}", remedy) from error
+class Coder(Protocol):
+    """Codes the film's pictures into one stream of an output."""
+
+    pix_fmt: str  # that pictures must have
+
+    def add(self, out: Any, container: str, info: MediaInfo, layout: Layout, timecode: str | None) -> Any:
+        """Add the film's stream to an output, with all that its head says. Raises UsageError (2), OutputError (5)."""
+        ...
+
+    def open(self) -> None:
+        """Everything that can be refused is refused now. Raises UsageError (2), OutputError (5)."""
+        ...
+
+    def encode(self, picture: av.VideoFrame | None) -> list[Any]:
+        """The packets that are ready once this picture has gone in, or all that are left (None).
+
+        Raises RunError (6) or one of libav's errors.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of everything, at any time."""
+        ...
+
+
+class Coders(Protocol):
+    """Who codes: libav, or a program."""
+
+    def known(self, name: str) -> Coding:
+        """An encoder by ffmpeg's name. Raises UsageError (2)."""
+        ...
+
+    def coder(self, plan: VideoPlan, subject: str) -> Coder: ...
+
+
+class LibavCoders:
+    """libav's encoders, in this process."""
+
+    def known(self, name: str) -> Coding:
+        return libav_coding(name)
+
+    def coder(self, plan: VideoPlan, subject: str) -> Coder:
+        return LibavCoder(plan, subject)
+
+
+class LibavCoder:
+    """One of libav's encoders."""
+
+    def __init__(self, plan: VideoPlan, subject: str) -> None:
+        self.pix_fmt = plan.pix_fmt
+        self._plan, self._subject = plan, subject
+
+    def add(self, out: Any, container: str, info: MediaInfo, layout: Layout, timecode: str | None) -> Any:
+        plan = self._plan
+        try:
+            video = out.add_stream(plan.encoder, rate=info.rate, options=dict(plan.options))
+        except ValueError as error:
+            remedy = "use another -c:v" if container == "matroska" else "use -o out.mkv or another -c:v"
+            raise OutputError(self._subject, f"{container} cannot hold {plan.encoder}", remedy) from error
+        context = video.codec_context
+        context.width, context.height, context.pix_fmt = plan.width, plan.height, plan.pix_fmt
+        context.time_base, context.framerate = info.time_base, info.rate
+        context.thread_count = plan.threads
+        context.flags |= Flags.frame_duration
+        if layout.interlaced and plan.encoder in FIELDS:
+            context.flags |= Flags.interlaced_dct
+            context.field_order = info.field_order if info.field_order > 1 else 2
+        describe(video, plan, container, info, layout, timecode)
+        self._video = video
+        return video
+
+    def open(self) -> None:
+        open_encoder(self._video.codec_context, self._plan, self._subject)
+
+    def encode(self, picture: av.VideoFrame | None) -> list[Any]:
+        packets: list[Any] = self._video.encode(picture)
+        return packets
+
+    def close(self) -> None:
+        """The output's container does that."""
+
+
+def describe(
+    video: Any, plan: VideoPlan, container: str, info: MediaInfo, layout: Layout, timecode: str | None
+) -> None:
+    """What the head of an output says of the film's stream: colour, shape, turn, tags."""
     context = video.codec_context
-    context.width, context.height, context.pix_fmt = plan.width, plan.height, plan.pix_fmt
-    context.time_base, context.framerate = info.time_base, info.rate
-    context.thread_count = plan.threads
-    context.flags |= Flags.frame_duration
     context.color_range, context.color_primaries = layout.range_tag, layout.primaries
     context.color_trc, context.colorspace = layout.transfer, layout.matrix_tag
     sar = sar_for(info, layout)
     if sar is not None:
         context.sample_aspect_ratio = sar
-    if layout.interlaced and plan.encoder in _FIELDS:
-        context.flags |= Flags.interlaced_dct
-        context.field_order = info.field_order if info.field_order > 1 else 2
-    if container in MOV and context.codec.canonical_name == "hevc":
+    if container in MOV and plan.codec == "hevc":
         context.codec_tag = "hvc1"  # hev1 is refused by Apple's players
     matrix = matrix_for(info, layout, container)
     if matrix is not None:
@@ -53,7 +124,6 @@ def add_film(
     if needs_shape(container, plan.encoder, sar):
         video.metadata["title"] = marked(video.metadata.get("title", ""))
     video.disposition = info.stream.disposition
-    return video
 
 
 def open_encoder(context: Any, plan: VideoPlan, subject: str) -> None:

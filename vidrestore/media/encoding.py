@@ -19,7 +19,7 @@ from vidrestore.errors import InputMediaError, OutputError, UsageError, did_you_
 from vidrestore.media.formats import Colour, layout_of, planar
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from vidrestore.media.probe import Hdr, MediaInfo
@@ -78,10 +78,20 @@ class EncodeSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class Coding:
+    """An encoder of pictures, whoever has it."""
+
+    name: str  # ffmpeg's, e.g. "libx264"
+    codec: str  # what it writes, e.g. "h264"
+    pix_fmts: tuple[str, ...] = ()  # that it takes; empty: it does not say
+
+
+@dataclass(frozen=True, slots=True)
 class VideoPlan:
     """The settled encoder of the film."""
 
     encoder: str
+    codec: str  # what it writes, e.g. "h264"
     pix_fmt: str
     width: int
     height: int
@@ -183,13 +193,25 @@ def _holds(container: str, encoder: str) -> bool:
         return encoder in probe.supported_codecs
 
 
-def plan_video(info: MediaInfo, layout: Layout, container: str, settings: EncodeSettings, subject: str) -> VideoPlan:
+def libav_coding(name: str) -> Coding:
+    """An encoder of this build of libav. Raises UsageError (2) with the nearest name."""
+    codec = encoder_named(name, "video")
+    return Coding(codec.name, codec.canonical_name, tuple(f.name for f in codec.video_formats or []))
+
+
+def plan_video(
+    info: MediaInfo,
+    layout: Layout,
+    container: str,
+    settings: EncodeSettings,
+    subject: str,
+    known: Callable[[str], Coding] = libav_coding,
+) -> VideoPlan:
     """Settle encoder, pixel format, size and options. Raises UsageError (2) and OutputError (5)."""
-    encoder = settings.codec or choose_encoder(info, layout, container)
-    codec = encoder_named(encoder, "video")
+    codec = known(settings.codec or choose_encoder(info, layout, container))
     pix_fmt = choose_pix_fmt(codec, layout, settings, subject)
     width, height = even_size(codec.name, pix_fmt, layout, settings, subject)
-    if codec.canonical_name in ("h264", "hevc") and max(width, height) > 16384:
+    if codec.codec in ("h264", "hevc") and max(width, height) > 16384:
         raise OutputError(subject, f"{width}x{height} is larger than {codec.name} can hold", "use -c:v ffv1")
     options = starting_options(codec.name, plain_options(settings.options))
     _check_words(codec.name, options)
@@ -206,7 +228,7 @@ def plan_video(info: MediaInfo, layout: Layout, container: str, settings: Encode
     if codec.name == "libsvtav1":
         os.environ.setdefault("SVT_LOG", "1")  # so does this one; errors only
     threads = settings.threads or int(options.pop("threads", 0)) or default_threads()
-    return VideoPlan(codec.name, pix_fmt, width, height, options, threads)
+    return VideoPlan(codec.name, codec.codec, pix_fmt, width, height, options, threads)
 
 
 def _check_words(encoder: str, options: Mapping[str, str]) -> None:
@@ -261,9 +283,9 @@ def starting_options(encoder: str, asked: Mapping[str, str]) -> dict[str, str]:
     return {**ours, **asked}
 
 
-def choose_pix_fmt(codec: Codec, layout: Layout, settings: EncodeSettings, subject: str) -> str:
+def choose_pix_fmt(codec: Coding, layout: Layout, settings: EncodeSettings, subject: str) -> str:
     """The layout's pixel format if the encoder has it, else the smallest that holds every value of it."""
-    have = [f.name for f in codec.video_formats or []]
+    have = codec.pix_fmts
     if settings.pix_fmt is not None:
         if have and settings.pix_fmt not in have:
             near = did_you_mean(settings.pix_fmt, have)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import av
 
@@ -22,11 +23,33 @@ if TYPE_CHECKING:
 _LATE = Fraction(10)  # seconds that other streams may lie behind the pictures in a file
 
 
+class PictureDecoder(Protocol):
+    """Decodes one stream."""
+
+    def decode(self, packet: Any) -> list[Any]:
+        """The pictures that are ready once this packet has gone in, or all that are left (None). Raises one of libav's
+        errors for a packet that is damaged."""
+        ...
+
+    def flush_buffers(self) -> None:
+        """Forget what went in: the film goes on elsewhere."""
+        ...
+
+
+OpenDecoder = Callable[[Any, "StreamInfo", str], PictureDecoder]  # PyAV's stream, what it is, the film's name
+
+
 class Feed:
     """Demuxes and decodes; knows nothing of frames. All times in seconds are exact fractions."""
 
     def __init__(
-        self, path: str, container: Any, stream: StreamInfo, notes: Notes, settings: ReadSettings, threads: int
+        self,
+        path: str,
+        container: Any,
+        stream: StreamInfo,
+        notes: Notes,
+        settings: ReadSettings,
+        open_decoder: OpenDecoder,
     ) -> None:
         self.copied = Copied()
         self.handed_out = 0  # frames that the reader has given away: where in the film other packets belong
@@ -43,21 +66,7 @@ class Feed:
         self._cut = settings.start is not None
         self._splices = Splices(notes, path)
         self._early: list[Any] = []
-        self._decoder = self._open_decoder(stream, threads)
-
-    def _open_decoder(self, stream: StreamInfo, threads: int) -> Any:
-        context = self._container.streams[stream.index].codec_context
-        if context is None:
-            raise InputMediaError(self._path, f"no decoder for codec {stream.codec} ({stream.tag or 'no tag'})")
-        if stream.tagged("alpha_mode") == "1" and stream.codec in ("vp8", "vp9"):
-            context = av.CodecContext.create({"vp8": "libvpx", "vp9": "libvpx-vp9"}[stream.codec], "r")  # keeps alpha
-        context.thread_type = "AUTO"
-        context.thread_count = threads
-        try:
-            context.open(strict=False)
-        except AV_ERRORS as error:
-            raise InputMediaError(self._path, f"the {stream.codec} decoder refuses it: {reason(error)}") from error
-        return context
+        self._decoder = open_decoder(container.streams[stream.index], stream, path)
 
     def seek(self, seconds: Fraction) -> bool:
         """Go to the key frame at or before a time of the file's clock and forget what was read. False if it cannot."""
@@ -84,7 +93,8 @@ class Feed:
                 self.broke = "the last packet is cut off"
                 continue
             yield from self._decode(packet)
-        yield from self._decode(None)
+        while pictures := self._decode(None):
+            yield from pictures
 
     def settle(self, shift: Fraction, limit: Fraction | None) -> None:
         """Decide the shift, and hand on the packets that were read before it was known."""

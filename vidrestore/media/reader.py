@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from vidrestore.errors import InputMediaError, PartialInput, RunError, VidrestoreError
 from vidrestore.media import probe
+from vidrestore.media.faults import AV_ERRORS, reason
 from vidrestore.media.feed import Feed
 from vidrestore.media.opening import STILL_FORMATS, open_input
 from vidrestore.media.pictures import Pictures
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from vidrestore.media.copied import Copied
-    from vidrestore.media.probe import MediaInfo
+    from vidrestore.media.feed import OpenDecoder, PictureDecoder
+    from vidrestore.media.probe import MediaInfo, StreamInfo
     from vidrestore.notes import Notes
 
 _LOOK = 3  # pictures decoded before anything is decided: two steps between them tell the rate
@@ -66,18 +68,40 @@ class PyAVDecoder:
         self.options: PyAVDecoder.Options = options
 
     @contextmanager
-    def open(self, source: str, notes: Notes, *, settings: ReadSettings | None = None) -> Iterator[Source]:
+    def open(
+        self,
+        source: str,
+        notes: Notes,
+        *,
+        settings: ReadSettings | None = None,
+        open_decoder: OpenDecoder | None = None,
+    ) -> Iterator[Source]:
         """Open a path, or standard input for ``-``. The first pictures are decoded at once, so that what cannot
-        be read fails here: InputAccessError (3), InputMediaError (4)."""
+        be read fails here: InputAccessError (3), InputMediaError (4). ``open_decoder`` decodes in libav's place."""
         container = open_input(source)
         try:
-            film = Source(source, container, notes, settings or ReadSettings(), self.options.threads)
+            film = Source(source, container, notes, settings or ReadSettings(), open_decoder or self._open_decoder)
             try:
                 yield film
             finally:
                 film.close()
         finally:
             container.close()
+
+    def _open_decoder(self, stream: Any, info: StreamInfo, path: str) -> PictureDecoder:
+        context = stream.codec_context
+        if context is None:
+            raise InputMediaError(path, f"no decoder for codec {info.codec} ({info.tag or 'no tag'})")
+        if info.tagged("alpha_mode") == "1" and info.codec in ("vp8", "vp9"):
+            context = av.CodecContext.create({"vp8": "libvpx", "vp9": "libvpx-vp9"}[info.codec], "r")  # keeps alpha
+        context.thread_type = "AUTO"
+        context.thread_count = self.options.threads
+        try:
+            context.open(strict=False)
+        except AV_ERRORS as error:
+            raise InputMediaError(path, f"the {info.codec} decoder refuses it: {reason(error)}") from error
+        decoder: PictureDecoder = context
+        return decoder
 
 
 def read_info(source: str, notes: Notes, settings: ReadSettings | None = None) -> MediaInfo:
@@ -89,7 +113,9 @@ def read_info(source: str, notes: Notes, settings: ReadSettings | None = None) -
 class Source:
     """An opened film: ``info``, then ``frames()`` once; ``copied`` fills while frames are taken."""
 
-    def __init__(self, path: str, container: Any, notes: Notes, settings: ReadSettings, threads: int) -> None:
+    def __init__(
+        self, path: str, container: Any, notes: Notes, settings: ReadSettings, open_decoder: OpenDecoder
+    ) -> None:
         self.path, self.notes, self.settings = path, notes, settings
         self.frames_in = 0  # frames handed out
         self.corrupt_frames = 0
@@ -99,7 +125,7 @@ class Source:
         self._streams = tuple(probe.stream_info(s) for s in container.streams)
         index = probe.choose_video(container, self._streams, settings.video_stream, path)
         self._stream = container.streams[index]
-        self._feed = Feed(path, container, self._streams[index], notes, settings, threads)
+        self._feed = Feed(path, container, self._streams[index], notes, settings, open_decoder)
         self._origin = Fraction(container.start_time or 0, av.time_base)
         self._identity = _identity(path)
         self._start = None if settings.start is None else exact(settings.start)

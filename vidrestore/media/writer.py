@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import av
 from pydantic import BaseModel, ConfigDict
 
-from vidrestore.errors import InputMediaError, OutputError, RunError
+from vidrestore.errors import InputMediaError, OutputError, RunError, VidrestoreError
 from vidrestore.media.ebml import ShapedPipe, set_display_shape
-from vidrestore.media.encoder import add_film, open_encoder
-from vidrestore.media.encoding import EncodeSettings, VideoPlan, container_of, plan_video
+from vidrestore.media.encoder import LibavCoders
+from vidrestore.media.encoding import EncodeSettings, container_of, plan_video
 from vidrestore.media.faults import AV_ERRORS, of_the_disk, reason, write_error
 from vidrestore.media.fitting import Fitter
 from vidrestore.media.heads import (
@@ -35,6 +35,7 @@ from vidrestore.media.tracks import StreamPlan, plan_streams
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from vidrestore.media.encoder import Coders
     from vidrestore.media.probe import MediaInfo
     from vidrestore.media.reader import Source
     from vidrestore.notes import Notes
@@ -76,18 +77,23 @@ class PyAVEncoder:
         *,
         overwrite: bool = False,
         layout: Layout | None = None,
+        coders: Coders | None = None,
     ) -> Iterator[Sink | StillSink]:
         """Open an output; None is standard output. All that can fail is tried here, before the first frame.
 
-        ``layout`` describes the frames that will come, where it is not the source's. Leaving the context without
-        ``finish()`` removes what was written. Raises UsageError (2) and OutputError (5).
+        ``layout`` describes the frames that will come, where it is not the source's; ``coders`` code them in libav's
+        place. Leaving the context without ``finish()`` removes what was written. Raises UsageError (2) and
+        OutputError (5).
         """
         info = source.info
         container = container_of(target, settings, info)
         if container == "still" and target is not None:
             sink: Sink | StillSink = StillSink(target, source, settings, overwrite=overwrite)
         else:
-            sink = Sink(target, container, source, settings, notes, overwrite=overwrite, layout=layout or info.layout)
+            sink = Sink(
+                target, container, source, settings, notes,
+                overwrite=overwrite, layout=layout or info.layout, coders=coders or LibavCoders(),
+            )  # fmt: skip
         try:
             yield sink
         finally:
@@ -107,16 +113,18 @@ class Sink:
         *,
         overwrite: bool,
         layout: Layout,
+        coders: Coders,
     ) -> None:
         self._subject = str(target) if target is not None else "standard output"
         self._source, self._notes, self._container_name = source, notes, container
         info = source.info
-        plan = plan_video(info, layout, container, settings, self._subject)
+        plan = plan_video(info, layout, container, settings, self._subject, coders.known)
         tracks = plan_streams(info, source.streams, container, settings, self._subject)
         tracks.warn(notes, info.path)
         warn_losses(info, layout, container, plan, notes)
         self.summary = Summary(self._subject, container, plan.encoder, plan.pix_fmt, dict(plan.options), plan.threads)
-        self._fitter = Fitter(layout, plan)
+        self._coder = coders.coder(plan, self._subject)
+        self._fitter = Fitter(layout, replace(plan, pix_fmt=self._coder.pix_fmt))
         self._size = (plan.width, plan.height)
         self._sar = sar_for(info, layout)
         self._needs_shape = needs_shape(container, plan.encoder, self._sar)
@@ -125,8 +133,8 @@ class Sink:
         self._part = PartFile(target, info.path, overwrite=overwrite) if target is not None else None
         try:
             self._out = self._open_container(settings, info, tracks)
-            self._video = self._build(plan, tracks, layout)
-            self._begin(plan)
+            self._video = self._build(tracks, layout)
+            self._begin()
         except BaseException:
             self.abort()
             raise
@@ -167,11 +175,12 @@ class Sink:
         self._open = False
         out = getattr(self, "_out", None)
         if out is not None:
-            with suppress(*AV_ERRORS):
+            with suppress(*AV_ERRORS, VidrestoreError):
                 if keep_partial and self.summary.frames:
-                    self._out.mux(self._video.encode(None))
+                    self._encode(None, self.summary.frames)
             with suppress(*AV_ERRORS):
                 out.close()
+        self._coder.close()
         if self._part is None:
             return
         if keep_partial and self.summary.frames:
@@ -199,7 +208,7 @@ class Sink:
             out.set_chapters(list(shifted_chapters(info, self._source.shift)))
         return out
 
-    def _build(self, plan: VideoPlan, tracks: StreamPlan, layout: Layout) -> Any:
+    def _build(self, tracks: StreamPlan, layout: Layout) -> Any:
         """Add all streams in the input's order. Gives the film's."""
         video = None
         self._relay = Relay(self._out, self._container_name, self._source, self._notes, self._subject)
@@ -208,14 +217,14 @@ class Sink:
             self.summary.streams.append(f"{track.stream}: {fate}{': ' + track.why if track.why else ''}")
             if track.action == "restore":
                 form, info = self._container_name, self._source.info
-                video = add_film(self._out, form, info, layout, plan, tracks.timecode, self._subject)
+                video = self._coder.add(self._out, form, info, layout, tracks.timecode)
             elif track.action in ("copy", "transcode", "attach"):
                 self._relay.add(track)
         return video
 
-    def _begin(self, plan: VideoPlan) -> None:
+    def _begin(self) -> None:
         """Open the encoder and write the header, so that every refusal comes now."""
-        open_encoder(self._video.codec_context, plan, self._subject)
+        self._coder.open()
         try:
             self._out.start_encoding()
         except AV_ERRORS as error:
@@ -228,7 +237,7 @@ class Sink:
 
     def _encode(self, picture: av.VideoFrame | None, index: int) -> None:
         try:
-            packets = self._video.encode(picture)
+            packets = self._coder.encode(picture)
         except AV_ERRORS as error:
             what = f"{self.summary.encoder} failed at frame {index}: {reason(error)}"
             raise RunError(self._subject, what) from error
