@@ -62,7 +62,7 @@ class Entry:
         """
         try:
             plugin = EntryPoint(self.name, self.target, f"vidrestore.{self.kind}").load()
-        except (ImportError, AttributeError, OSError, ValueError) as error:
+        except Exception as error:  # whatever a stranger's module does when it is run
             where = f"{self.kind}={self.name}"
             raise ResourceError(where, f"cannot be imported: {error}", f"reinstall {self.distribution}") from error
         return checked(self.kind, self.name, plugin)
