@@ -27,7 +27,7 @@ class Owner:
 
 def this_process() -> Owner:
     """The process that asks."""
-    return Owner(_host(), _boot(), os.getpid(), _start(os.getpid()) or "")
+    return Owner(_host(), _boot(), os.getpid(), start_of(os.getpid()) or "")
 
 
 def alive(text: str, silent: float) -> bool:
@@ -36,7 +36,7 @@ def alive(text: str, silent: float) -> bool:
     owner = Owner(**json.loads(text))
     if owner.host != _host():
         return silent < SILENT
-    return owner.boot == _boot() and _start(owner.pid) == owner.start
+    return owner.boot == _boot() and start_of(owner.pid) == owner.start
 
 
 def _host() -> str:
@@ -54,7 +54,7 @@ def _boot() -> str:
         return ""
 
 
-def _start(pid: int) -> str | None:
+def start_of(pid: int) -> str | None:
     """When a process began; None where there is none, or only its corpse."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

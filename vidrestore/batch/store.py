@@ -120,13 +120,18 @@ class Lost(Exception):
 class Store:
     """The jobs of an output folder. Every process opens its own."""
 
-    def __init__(self, out: Path) -> None:
-        """Open, or make, the store of an output folder. Raises OutputError (5), UsageError (2)."""
+    def __init__(self, out: Path, *, blank: bool = False) -> None:
+        """Open, or make, the store of an output folder; a ``blank`` one is in memory and leaves nothing behind.
+
+        Raises OutputError (5), UsageError (2).
+        """
         self.out = out
         self.folder = out / FOLDER
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(self.folder / _NAME, timeout=_PATIENCE, isolation_level=None)
+            if not blank:
+                self.folder.mkdir(parents=True, exist_ok=True)
+            where = ":memory:" if blank else self.folder / _NAME
+            self._db = sqlite3.connect(where, timeout=_PATIENCE, isolation_level=None)
         except (OSError, sqlite3.Error) as error:
             raise OutputError(str(out), f"no store can be made there: {error}") from error
         self._db.row_factory = sqlite3.Row
@@ -171,6 +176,7 @@ class Store:
                 " ON CONFLICT (key) DO UPDATE SET state = 'open', code = 0, reason = '' WHERE state = 'cancelled'",
                 values,
             )
+            db.execute("UPDATE jobs SET spec = ? WHERE key = ? AND state = 'open'", (spec, key))
             row = db.execute("SELECT * FROM jobs WHERE key = ?", (key,)).fetchone()
             db.execute("INSERT OR IGNORE INTO tasks (job, number, kind) VALUES (?, 0, 'scan')", (row["id"],))
             return _job(row)
@@ -244,6 +250,11 @@ class Store:
         """Whether any job is still open."""
         return self._db.execute("SELECT 1 FROM jobs WHERE state = 'open' LIMIT 1").fetchone() is not None
 
+    def busy(self, job: int) -> bool:
+        """Whether somebody works on a job."""
+        found = self._db.execute("SELECT 1 FROM tasks WHERE job = ? AND state = 'running'", (job,)).fetchone()
+        return found is not None
+
     def held_by(self, owner: str) -> Task | None:
         """The task that a process has."""
         row = self._db.execute("SELECT * FROM tasks WHERE state = 'running' AND owner = ?", (owner,)).fetchone()
@@ -264,6 +275,14 @@ class Store:
         """A segment is done. Raises Lost."""
         with self._transaction() as db:
             self._end(db, task, owner, result)
+
+    def redo(self, task: Task, owner: str, numbers: Sequence[int]) -> None:
+        """The join has found segments that are gone: they are done again, then it. Raises Lost."""
+        with self._transaction() as db:
+            self._held(db, task, owner, "beat = ?", time.time())
+            db.execute("UPDATE tasks SET state = 'waiting', owner = NULL WHERE id = ?", (task.id,))
+            for number in numbers:
+                db.execute("UPDATE tasks SET state = 'waiting' WHERE job = ? AND number = ?", (task.job, number))
 
     def publishing(self, task: Task, owner: str, sha256: str) -> None:
         """The output is whole and about to appear under its name. Raises Lost."""

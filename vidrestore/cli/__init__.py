@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import Final
 
 COMMANDS: Final = {
+    "batch": "restore a tree of films; stopped or killed, it goes on where it was",
     "demo": "see it at work on a clip that comes with it",
     "degrade": "damage a film on purpose, for training and tests",
     "faces": "who is in a film: numbers, times, sizes, pictures",

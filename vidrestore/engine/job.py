@@ -107,7 +107,7 @@ def _run(job: Job, work: Work, record: Record, notes: Notes, tell: Callable[[Pro
         source = film.source
         target = _target(job, work, source)
         record.target = "-" if target is None else str(target)
-        _describe_input(record, film.read)
+        describe_input(record, film.read)
         if target is not None and job.skip_existing and target.exists():
             raise Skipped(str(target), "exists", "skipped")
         settings = encode_settings(job.config, _tags(record, work), piped=target is None, named=job.target is not None)
@@ -412,7 +412,8 @@ def _expected(source: Source) -> int | None:
     return None if info.duration is None else max(1, round(info.duration * info.rate))
 
 
-def _describe_input(record: Record, source: Source) -> None:
+def describe_input(record: Record, source: Source) -> None:
+    """Enter what a film is into its record."""
     info = source.info
     layout = info.layout
     record.input = {

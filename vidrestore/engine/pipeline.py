@@ -21,7 +21,7 @@ from vidrestore.engine.threads import in_thread
 from vidrestore.errors import ResourceError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Generator, Iterable, Iterator
 
     from vidrestore.engine.align import FFHQ
     from vidrestore.hooks import Detector, Tracker
@@ -76,13 +76,31 @@ def restored(
 def restored_part(
     frames: Iterable[Frame], stages: Stages, notes: Notes, scene: Scene, stop: int | None, state: State | None
 ) -> tuple[list[Frame], State | None]:
-    """The frames of one part of a shot, and the state after it.
+    """The frames of one part of a shot, and the state after it, as `part` gives them."""
+    done: list[Frame] = []
+    working = part(frames, stages, notes, Clock(), scene, stop, state)
+    while True:
+        try:
+            done.append(next(working)[0])
+        except StopIteration as end:
+            return done, end.value
+
+
+def part(
+    frames: Iterable[Frame],
+    stages: Stages,
+    notes: Notes,
+    clock: Clock,
+    scene: Scene,
+    stop: int | None,
+    state: State | None,
+) -> Generator[tuple[Frame, Window], None, State | None]:
+    """The finished frames of one part of a shot, each with its window; returns the state after it.
 
     frames: of this shot only, from the part's first on; beyond the part's end as many as look-ahead wants, or
     all to the shot's end. stop: position in the shot where the part ends, a multiple of the window; None: the
     shot's end. The result is the same as if the shot were worked at once.
     """
-    clock = Clock()
     begin = state.position if state else 0
     cut = (_moved(w, scene, begin) for w in windows(((f, i == 0) for i, f in enumerate(frames)), stages.window))
     device, resume = stages.restore.device, state.analysis if state else None
@@ -90,12 +108,13 @@ def restored_part(
     placed = place(found, stages.tracker, stages.align, stages.detector.every, notes, clock, resume)
     memory = load(state.memory, device) if state else None
     stage = Restoration(stages.restore, stages.batch, notes, clock, memory)
-    done: list[Frame] = []
     for window in stage.run(placed):
-        done += [frame for frame, _ in composited([window], clock)]
-        if stop is not None and window.stop >= stop:
-            return done, State(scene, window.stop, window.after, dump(stage.memory))
-    return done, None
+        ends = stop is not None and window.stop >= stop
+        after = State(scene, window.stop, window.after, dump(stage.memory)) if ends else None
+        yield from composited([window], clock)
+        if ends:
+            return after
+    return None
 
 
 def _moved(window: Window, scene: Scene, begin: int) -> Window:

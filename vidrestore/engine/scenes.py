@@ -52,10 +52,12 @@ def windows(flagged: Iterable[tuple[Frame, bool]], size: int) -> Iterator[Window
 
 
 def _length(size: int, held: list[Frame]) -> int:
-    """The window's length in frames: a function of the picture's size alone, so that it repeats anywhere."""
-    if not held:
-        return size
-    fit = max(1, WINDOW_BYTES // max(1, held[0].nbytes))
+    return window_length(size, held[0].nbytes) if held else size
+
+
+def window_length(size: int, nbytes: int) -> int:
+    """Frames of a window: a function of the picture's bytes alone, so that it repeats anywhere."""
+    fit = max(1, WINDOW_BYTES // max(1, nbytes))
     return size if fit >= size else 1 << (fit.bit_length() - 1)
 
 

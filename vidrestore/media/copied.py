@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from fractions import Fraction
 from threading import Lock
 from typing import Any
 
@@ -15,11 +16,14 @@ class Copied:
     """
 
     def __init__(self) -> None:
+        self.begins: dict[int, Fraction] = {}  # stream -> seconds at which its first packet is due
         self._packets: deque[tuple[int, Any]] = deque()
         self._lock = Lock()
 
     def put(self, before: int, packet: Any) -> None:
         """Append a packet that was read before frame number ``before`` came out."""
+        if packet.pts is not None:
+            self.begins.setdefault(packet.stream_index, packet.pts * packet.time_base)
         with self._lock:
             self._packets.append((before, packet))
 

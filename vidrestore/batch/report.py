@@ -1,0 +1,81 @@
+"""What became of every film of a batch: for a terminal, for programs, and as one page."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Final
+
+from vidrestore.engine.record import write_json
+from vidrestore.errors import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from vidrestore.batch.store import Job, Store
+
+_ORDER: Final = ("failed", "partial", "cancelled", "running", "waiting", "done")
+Row = dict[str, Any]
+
+
+def rows(store: Store) -> list[Row]:
+    """One a film, failures first: source, output, state, code, reason, segments, frames, faces, seconds, ..."""
+    found = [_row(store, job) for job in store.jobs()]
+    return sorted(found, key=lambda row: _ORDER.index(row["state"]))
+
+
+def _row(store: Store, job: Job) -> Row:
+    tasks = store.tasks(job.id)
+    ready = sum(task.result != "{}" for task in tasks)
+    state: str = job.state
+    if state == "open":
+        state = "running" if store.busy(job.id) or ready else "waiting"
+    elif state == "done" and job.code:
+        state = "partial"
+    return {
+        "state": state,
+        "source": printable(str(job.source)),
+        "output": printable(str(job.output)),
+        "code": job.code,
+        "reason": job.reason,
+        "segments": len(tasks),
+        "segments_done": ready,
+        "sha256": job.sha256,
+        "job": job.key,
+        **json.loads(job.result),
+    }
+
+
+def as_json(found: Sequence[Row]) -> str:
+    return json.dumps({"films": found, "counts": counts(found)}, indent=1)
+
+
+def counts(found: Sequence[Row]) -> dict[str, int]:
+    """Films by state."""
+    return {state: n for state in _ORDER if (n := sum(row["state"] == state for row in found))}
+
+
+def summary(found: Sequence[Row]) -> str:
+    """One line."""
+    return ", ".join(f"{n} {state}" for state, n in reversed(counts(found).items())) or "no film"
+
+
+def status_lines(found: Sequence[Row]) -> list[str]:
+    """One line a film that is not simply done, and the counts."""
+    lines = []
+    for row in found:
+        if row["state"] in ("failed", "partial"):
+            lines.append(f"{row['state']:9} {row['output']}: {row['reason']} (code {row['code']})")
+        elif row["state"] == "running":
+            part = f"{row['segments_done']}/{row['segments']} segments" if row["segments"] else "looking for cuts"
+            lines.append(f"{row['state']:9} {row['output']}: {part}")
+        elif row["state"] == "cancelled":
+            lines.append(f"{row['state']:9} {row['output']}")
+    return [*lines, summary(found)]
+
+
+def write_report(store: Store, found: Sequence[Row]) -> list[Path]:
+    """Write report.json into the output folder. Gives what was written."""
+    path = store.out / "report.json"
+    write_json(path, {"films": list(found), "counts": counts(found)})
+    return [path]

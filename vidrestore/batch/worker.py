@@ -1,0 +1,122 @@
+"""A process that does task after task: ``python -m vidrestore.batch.worker OUT NTH RETRIES``.
+
+It is told nothing and asks the store. Its standard input is a line to the runner that started it: when that ends, so
+does this process, at once. To standard output it writes one JSON line a sign of life.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from vidrestore.batch.owner import this_process
+from vidrestore.batch.store import Lost, Store
+from vidrestore.errors import VidrestoreError, exit_code_of, printable
+
+if TYPE_CHECKING:
+    from vidrestore.batch.store import Task
+
+AGAIN: Final = (1, 6, 7)  # exit codes after which another try may succeed
+_BEAT: Final = 15.0  # seconds between two signs of life in the store
+_SAY: Final = 0.5  # ... and on standard output
+_IDLE: Final = 0.2  # seconds until the store is asked again
+
+
+def back_off(attempt: int) -> float:
+    """Seconds to wait after the n-th failure, counted from 0."""
+    return float(min(600, 5 * 4**attempt))
+
+
+def main(arguments: list[str]) -> None:
+    out, nth, retries = Path(arguments[0]), int(arguments[1]), int(arguments[2])
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the runner hears it too, and ends this process
+    threading.Thread(target=_end_with_runner, daemon=True).start()
+    with Store.existing(out) as store:
+        _Worker(store, nth, retries).run()
+    sys.stdout.flush()
+    os._exit(0)  # nothing is left to say, and the thread above still listens
+
+
+def _end_with_runner() -> None:
+    while os.read(0, 1):
+        pass
+    os._exit(0)
+
+
+class _Worker:
+    def __init__(self, store: Store, nth: int, retries: int) -> None:
+        self._store, self._nth, self._retries = store, nth, retries
+        self._me = this_process().text()
+        self._task: Task | None = None
+        self._said = self._beaten = 0.0
+
+    def run(self) -> None:
+        """Until no job is open."""
+        from vidrestore.batch.film import Bench
+
+        bench = Bench(self._store, self._me, self._beat, device_of(self._nth))
+        while self._store.unfinished():
+            self._task = self._store.claim(self._me)
+            if self._task is None:
+                self._say("idle")
+                time.sleep(_IDLE)
+                continue
+            self._beaten = time.monotonic()
+            self._say("begin", job=self._task.job, kind=self._task.kind, number=self._task.number)
+            self._do(bench, self._task)
+
+    def _do(self, bench: Any, task: Task) -> None:
+        from vidrestore.batch.film import work
+
+        try:
+            work(bench, task)
+        except Lost:
+            self._say("lost", job=task.job)
+        except Exception as error:
+            self._fail(task, error)
+        else:
+            self._say("end", job=task.job, kind=task.kind, frames=task.end - task.begin)
+
+    def _fail(self, task: Task, error: Exception) -> None:
+        code = (
+            7 if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" else exit_code_of(error)
+        )
+        what = str(error) if isinstance(error, VidrestoreError) else f"{type(error).__name__}: {error}"
+        again = back_off(task.attempts) if code in AGAIN and task.attempts < self._retries else None
+        try:
+            self._store.failed(task, self._me, code, printable(what)[:400], again)
+        except Lost:
+            return
+        self._say("failed", job=task.job, code=code, what=printable(what), again=again)
+
+    def _beat(self, frames: int) -> None:
+        now = time.monotonic()
+        if now - self._beaten > _BEAT and self._task is not None:
+            self._beaten = now
+            self._store.beat(self._task, self._me)
+        if now - self._said > _SAY and self._task is not None:
+            self._say("alive", job=self._task.job, kind=self._task.kind, frames=frames)
+
+    def _say(self, event: str, **values: Any) -> None:
+        self._said = time.monotonic()
+        print(json.dumps({"event": event, **values}), flush=True)
+
+
+def device_of(nth: int) -> str | None:
+    """The GPU of the n-th worker, where there are several."""
+    if nth == 0:
+        return None
+    import torch
+
+    count = torch.cuda.device_count()
+    return f"cuda:{nth % count}" if count > 1 else None
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
