@@ -15,16 +15,21 @@ from vidrestore.types import Damage, FaceBatch, Faces, Film, Frame, Latent, Layo
 
 if TYPE_CHECKING:
     from vidrestore.media.encoding import Coding, VideoPlan
+    from vidrestore.media.probe import MediaInfo
     from vidrestore.media.program_decoder import film_reader
     from vidrestore.media.program_encoder import Bare, film_writer
+    from vidrestore.media.sampling import film_extent, rgb_frame
     from vidrestore.weights.store import weights_path, write_weights
 
 _LAZY = {
     "Bare": "vidrestore.media.program_encoder",
     "Coding": "vidrestore.media.encoding",
+    "MediaInfo": "vidrestore.media.probe",
     "VideoPlan": "vidrestore.media.encoding",
+    "film_extent": "vidrestore.media.sampling",
     "film_reader": "vidrestore.media.program_decoder",
     "film_writer": "vidrestore.media.program_encoder",
+    "rgb_frame": "vidrestore.media.sampling",
     "weights_path": "vidrestore.weights.store",
     "write_weights": "vidrestore.weights.store",
 }
@@ -47,6 +52,7 @@ __all__ = [
     "InputMediaError",
     "Latent",
     "Layout",
+    "MediaInfo",
     "Precision",
     "ResourceError",
     "Restorer",
@@ -61,8 +67,10 @@ __all__ = [
     "Wear",
     "did_you_mean",
     "dtype_of",
+    "film_extent",
     "film_reader",
     "film_writer",
+    "rgb_frame",
     "weights_path",
     "write_weights",
 ]

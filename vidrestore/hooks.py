@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, MutableMapping
+    from collections.abc import Callable, Generator, Iterator, MutableMapping, Sequence
     from pathlib import Path
 
     import numpy as np
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from vidrestore.notes import Notes
-    from vidrestore.types import Damage, FaceBatch, Faces, Film, Latent, Stretch
+    from vidrestore.types import Damage, FaceBatch, Faces, Film, Frame, Latent, Stretch
 
 
 @runtime_checkable
@@ -183,6 +183,17 @@ class Decoder(Plugin, Protocol):
     def open(self, source: str, notes: Notes, *, settings: Any = None) -> AbstractContextManager[Any]:
         """A path, or "-" for standard input; ``settings`` is a ``media.reader.ReadSettings``. What is opened has
         ``info``, ``streams``, ``copied``, ``frames()`` and ``failure``, as ``media.reader.Source`` has them."""
+        ...
+
+
+@runtime_checkable
+class Sampler(Plugin, Protocol):
+    """What a decode plugin may be beside or instead: one that gives single pictures to look at, never to be written."""
+
+    def sample(self, info: Any, seconds: Sequence[float]) -> Iterator[Frame]:
+        """A picture near each of these times, in seconds on the film's own clock; small ones will do. ``info`` is a
+        ``media.probe.MediaInfo``. Raises InputMediaError for a film that it may misread, ResourceError where it does
+        not work here."""
         ...
 
 
