@@ -58,9 +58,14 @@ def decoded(path: Path) -> list[str]:
 
 
 def tree(folder: Path) -> set[str]:
-    """Every file below a folder but the database's own."""
+    """Every file below a folder but the database's own and the pictures for the report."""
     found = {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()}
-    return {name for name in found if ".vidrestore/jobs.sqlite" not in name}
+    return {name for name in found if not name.startswith((".vidrestore/jobs.sqlite", ".vidrestore/previews/"))}
+
+
+def published(*names: str) -> set[str]:
+    """Films with what lies beside them."""
+    return {name + ending for name in names for ending in ("", ".json", ".framemd5")}
 
 
 @pytest.fixture(scope="session")

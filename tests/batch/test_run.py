@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import imageio_ffmpeg
 import pytest
-from conftest import BATCH, FAST, batch, decoded, ffmpeg, tree
+from conftest import BATCH, FAST, batch, decoded, ffmpeg, published, tree
 
 from vidrestore.batch.store import Store
 
 Films = Callable[[int], Path]
+FFMPEG = imageio_ffmpeg.get_ffmpeg_exe()
 
 
 def outputs(folder: Path) -> dict[str, list[str]]:
@@ -42,8 +45,8 @@ def test_a_tree_is_mirrored_recorded_and_done_once(films: Films, tmp_path: Path)
     source, out = films(3), tmp_path / "out"
     before = {p: p.read_bytes() for p in source.rglob("*.mp4")}
     assert batch("run", source, "-o", out, *FAST).returncode == 0
-    names = {"tape 0.restored.mp4", "old/tape 1.restored.mp4", "tape 2.restored.mp4"}
-    assert tree(out) == names | {f"{n}.json" for n in names}, "segments are gone"
+    names = ("tape 0.restored.mp4", "old/tape 1.restored.mp4", "tape 2.restored.mp4")
+    assert tree(out) == published(*names), "segments are gone"
     record = json.loads((out / "tape 0.restored.mp4.json").read_text())
     assert record["frames_out"] == 36 and record["exit_code"] == 0 and len(record["source_sha256"]) == 64
     assert record["segments"][0] == [0, 8] and record["segments"][-1][1] == 36
@@ -122,7 +125,7 @@ def test_bad_films_are_told_and_the_others_done(films: Films, clip: Path, tmp_pa
     done = batch("run", manifest, "-o", out, *FAST, "--keep-going")
     assert done.returncode == 8
     assert "gone.mp4: no such file" in done.stderr and "a.mkv: is not a media file" in done.stderr
-    assert {n for n in tree(out) if not n.endswith(".json")} == {"tape 0.restored.mp4", "old/tape 1.restored.mp4"}
+    assert tree(out) == published("tape 0.restored.mp4", "old/tape 1.restored.mp4")
     status = json.loads(batch("status", out, "--json").stdout)
     assert status["counts"] == {"failed": 2, "done": 2}
     assert [f["code"] for f in status["films"]] == [4, 3, 0, 0], "failures first"
@@ -191,7 +194,7 @@ def test_cancelled_verified_and_made_anew(films: Films, tmp_path: Path) -> None:
     killed_after(3, source, "-o", out, *FAST)
     assert batch("cancel", out, "old/tape 1.restored.mp4").stdout == "1 cancelled\n"
     assert batch("retry", out).returncode == 0
-    assert tree(out) == {"tape 0.restored.mp4", "tape 0.restored.mp4.json"}
+    assert tree(out) == published("tape 0.restored.mp4")
     assert batch("verify", out).returncode == 0
     film = out / "tape 0.restored.mp4"
     data = bytearray(film.read_bytes())
@@ -202,6 +205,45 @@ def test_cancelled_verified_and_made_anew(films: Films, tmp_path: Path) -> None:
     film.unlink()
     assert batch("run", source, "-o", out, *FAST).returncode == 0
     assert batch("verify", out).stdout == "2 of 2 as published\n"
+
+
+def test_an_archive_copy_is_ffv1_3_with_check_sums_that_ffmpeg_confirms(clip: Path, tmp_path: Path) -> None:
+    out, before = tmp_path / "out", clip.stat()
+    done = batch("run", clip, "-o", out, "-p", "archive", "-vf", "detect=none", "--segment", "8")
+    assert done.returncode == 0, done.stderr
+    assert (clip.stat().st_mtime_ns, clip.stat().st_size) == (before.st_mtime_ns, before.st_size)
+    film = out / "clip.restored.mkv"
+    record = json.loads((out / "clip.restored.mkv.json").read_text())["output"]
+    assert (record["encoder"], record["container"]) == ("ffv1", "matroska")
+    assert (record["options"]["level"], record["options"]["slicecrc"], record["options"]["g"]) == ("3", "1", "1")
+    theirs = tmp_path / "theirs"
+    ffmpeg("-i", film, "-map", "0:v:0", "-f", "framemd5", theirs)
+    sums = [
+        [line.split(",")[4:] for line in path.read_text().splitlines() if not line.startswith("#")]
+        for path in (out / "clip.restored.mkv.framemd5", theirs)
+    ]
+    assert len(sums[0]) == 36 and sums[0] == sums[1]
+    damaged = bytearray(film.read_bytes())
+    damaged[len(damaged) // 2] ^= 0x55
+    film.write_bytes(damaged)
+    told = subprocess.run([FFMPEG, "-v", "error", "-i", str(film), "-f", "null", "-"], capture_output=True, text=True)
+    assert "CRC" in told.stderr or "crc" in told.stderr, "a flipped bit shows"
+
+
+def test_the_report_lists_failures_first_and_escapes_names(clip: Path, tmp_path: Path) -> None:
+    folder, out = tmp_path / "films", tmp_path / "out"
+    folder.mkdir()
+    (folder / "good.mp4").write_bytes(clip.read_bytes())
+    (folder / "z <b> & 'bad'.mkv").write_bytes(b"junk")
+    assert batch("run", folder, "-o", out, *FAST, "--keep-going").returncode == 8
+    said = batch("report", out)
+    assert said.returncode == 0 and said.stdout.split() == [str(out / "report.json"), str(out / "report.html")]
+    page = (out / "report.html").read_text()
+    assert "<b>" not in page and page.index("&lt;b&gt;") < page.index("good.restored.mp4")
+    pictures = [out / name for name in set(re.findall(r'src="(\.vidrestore/[^"]+)"', page))]
+    assert len(pictures) == 1 and all(p.read_bytes().startswith(b"\xff\xd8") for p in pictures)
+    films = json.loads((out / "report.json").read_text())["films"]
+    assert [f["state"] for f in films] == ["failed", "done"] and films[1]["frames"] == 36
 
 
 def test_a_dry_run_leaves_nothing(films: Films, tmp_path: Path) -> None:

@@ -15,12 +15,13 @@ from itertools import pairwise, takewhile
 from typing import TYPE_CHECKING, Any
 
 from vidrestore.batch.ledger import page_of, put_together
+from vidrestore.batch.previews import Preview, keep_best
 from vidrestore.batch.reel import Reel
 from vidrestore.batch.spec import Spec
 from vidrestore.batch.store import Lost, Segment, Store
 from vidrestore.engine.clock import Clock
 from vidrestore.engine.job import RESTORING, OpenFilm, describe_input, encode_settings, opened, stages_of
-from vidrestore.engine.record import Record, write_json
+from vidrestore.engine.record import Record, write_json, write_text
 from vidrestore.errors import InputMediaError, OutputError, RunError
 from vidrestore.media.segments import Piece, check_film, check_piece, join_sink, piece_sink, sha256_of
 from vidrestore.notes import Notes
@@ -191,8 +192,8 @@ def _restore(bench: Bench, job: Job, task: Task, config: RunConfig) -> None:
     settings = encode_settings(config, {}, piped=False, named=True)
     pts: list[int] = []
     durations: list[int] = []
-    next_track = 0
-    with piece_sink(path, target, film.finished, settings, notes) as sink:
+    next_track, preview = 0, Preview()
+    with piece_sink(path, target, film.finished, settings, Notes()) as sink:  # the join says what is lost
 
         def write(frame: Frame) -> None:
             pts.append(frame.pts)
@@ -202,6 +203,7 @@ def _restore(bench: Bench, job: Job, task: Task, config: RunConfig) -> None:
 
         for frame, window in frames:
             record.see(frame, window)
+            preview.see(frame, window)
             if window is not None and window.after is not None:
                 next_track = window.after.tracks["next_id"]
             for out in film.through(frame):
@@ -219,7 +221,14 @@ def _restore(bench: Bench, job: Job, task: Task, config: RunConfig) -> None:
     if whole:
         bench.forget()  # its filters are used up
     page = page_of(record, notes, task.begin, next_track)
-    found = {"pts": pts, "durations": durations, "sha256": sha256_of(path, bench.alive), "page": page}
+    preview.write(path)
+    found = {
+        "preview": preview.score,
+        "pts": pts,
+        "durations": durations,
+        "sha256": sha256_of(path, bench.alive),
+        "page": page,
+    }
     bench.store.restored(task, bench.owner, json.dumps(found))
 
 
@@ -353,6 +362,9 @@ def _join(bench: Bench, job: Job, task: Task, config: RunConfig) -> None:
                "notes": len(provenance["notes"]), "source_sha256": source_hash, "size": target.stat().st_size,
                "mtime": target.stat().st_mtime_ns,
                "seconds": round(sum(s["wall"] for s in record.seconds.values()), 3)}  # fmt: skip
+    keep_best(
+        bench.store, job.id, [(r["preview"], _piece_path(folder, s)) for s, r in zip(segments, results, strict=True)]
+    )
     bench.store.published(task, bench.owner, json.dumps(summary), code, reason)
     shutil.rmtree(folder, ignore_errors=True)
 
@@ -391,7 +403,8 @@ def _publish(
             if film.read.frames_in != scan["frames"]:
                 what = f"gave {scan['frames']} frames at first and {film.read.frames_in} now"
                 raise RunError(str(job.source), what, "see whether it has changed")
-            check_film(path, times, film.read, sink.summary.streams, bench.alive)
+            sums = check_film(path, times, film.read, sink.summary.streams, bench.alive)
+            write_text(target.with_name(f"{target.name}.framemd5"), sums)
             bench.store.publishing(task, bench.owner, sha256_of(path, bench.alive))
 
         with join_sink(target, film.finished, settings, notes, pieces, check, overwrite=overwrite) as sink:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final
 
-from vidrestore.engine.record import write_json
+from vidrestore.batch.page import page
+from vidrestore.engine.record import write_text
 from vidrestore.errors import printable
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ def _row(store: Store, job: Job) -> Row:
     elif state == "done" and job.code:
         state = "partial"
     return {
+        "id": job.id,
         "state": state,
         "source": printable(str(job.source)),
         "output": printable(str(job.output)),
@@ -75,7 +77,8 @@ def status_lines(found: Sequence[Row]) -> list[str]:
 
 
 def write_report(store: Store, found: Sequence[Row]) -> list[Path]:
-    """Write report.json into the output folder. Gives what was written."""
-    path = store.out / "report.json"
-    write_json(path, {"films": list(found), "counts": counts(found)})
-    return [path]
+    """Write report.json and report.html into the output folder. Gives what was written."""
+    data, html = store.out / "report.json", store.out / "report.html"
+    write_text(data, as_json(found) + "\n")
+    write_text(html, page(store.out, found, counts(found)))
+    return [data, html]

@@ -87,7 +87,7 @@ class _Worker:
         code = (
             7 if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" else exit_code_of(error)
         )
-        what = str(error) if isinstance(error, VidrestoreError) else f"{type(error).__name__}: {error}"
+        what = _said(error, str(self._store.job(task.job).source))
         again = back_off(task.attempts) if code in AGAIN and task.attempts < self._retries else None
         try:
             self._store.failed(task, self._me, code, printable(what)[:400], again)
@@ -106,6 +106,15 @@ class _Worker:
     def _say(self, event: str, **values: Any) -> None:
         self._said = time.monotonic()
         print(json.dumps({"event": event, **values}), flush=True)
+
+
+def _said(error: Exception, source: str) -> str:
+    """What went wrong, without the film's name, which stands beside it."""
+    if not isinstance(error, VidrestoreError):
+        return f"{type(error).__name__}: {error}"
+    if error.subject != source:
+        return str(error)
+    return f"{error.what}; {error.remedy}" if error.remedy else error.what
 
 
 def device_of(nth: int) -> str | None:

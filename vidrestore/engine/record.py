@@ -199,10 +199,14 @@ def versions() -> dict[str, str]:
 
 def write_json(path: Path, data: dict[str, Any]) -> None:
     """Write whole or not at all."""
+    write_text(path, json.dumps(data, indent=1, ensure_ascii=True) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write whole or not at all."""
     part = path.with_name(f".{path.name}.part"[-200:])
     with part.open("w", encoding="utf-8") as file:
-        json.dump(data, file, indent=1, ensure_ascii=True)
-        file.write("\n")
+        file.write(text)
         file.flush()
         os.fsync(file.fileno())
     part.replace(path)

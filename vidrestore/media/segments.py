@@ -26,6 +26,7 @@ from vidrestore.media.copied import Copied
 from vidrestore.media.encoder import LibavCoder, LibavCoders
 from vidrestore.media.encoding import container_of, plan_video
 from vidrestore.media.faults import AV_ERRORS, reason
+from vidrestore.media.framemd5 import FrameSums
 from vidrestore.media.writer import Sink
 
 if TYPE_CHECKING:
@@ -235,8 +236,9 @@ def join_sink(
 
 def check_film(
     path: Path, times: Sequence[Fraction], source: Source, streams: Sequence[str], tell: Callable[[], None]
-) -> None:
-    """Decode a whole output: every frame, at its time; all streams; sound that begins where it began.
+) -> str:
+    """Decode a whole output: every frame, at its time; all streams; sound that begins where it began. Gives the sums
+    of its frames.
 
     times: of the frames that went in, seconds. streams: what became of each stream of the source, as a sink's summary
     says it. tell: called at every frame. Raises OutputError (5).
@@ -246,9 +248,10 @@ def check_film(
             _check_streams(path, container, streams)
             stream = _film_of(container)
             stream.thread_type = "AUTO"
-            stamps = []
+            stamps, sums = [], FrameSums(stream)
             for frame in container.decode(stream):
                 stamps.append(frame.pts)
+                sums.see(frame)
                 tell()
             tick = Fraction(stream.time_base)
         begins = _first_stamps(path)
@@ -262,6 +265,7 @@ def check_film(
         if worst > max(tick, Fraction(1, 1000)):
             raise OutputError(str(path), f"times of frames are wrong by up to {float(worst):.3f} s")
         _check_sound(path, begins, stamps[0] * tick - times[0], source)
+    return sums.text()
 
 
 def _film_of(container: Any) -> Any:
