@@ -153,6 +153,9 @@ def test_a_film_that_breaks_off_is_published_and_counts_as_failed(films: Films, 
     record = json.loads((out / "cut.restored.mkv.json").read_text())
     assert record["exit_code"] == 6 and 0 < record["frames_out"] < 36
     assert len(decoded(out / "cut.restored.mkv")) == record["frames_out"]
+    (source / "cut.mkv").write_bytes(data)
+    assert batch("retry", out).returncode == 0, "the whole film has come"
+    assert len(decoded(out / "cut.restored.mkv")) == 36
 
 
 @pytest.mark.parametrize("name", ["/tmp/x.mp4", "../x.mp4", "a/../../x.mp4", "C:\\x.mp4", "\\\\host\\x.mp4", ".x.mp4"])

@@ -201,3 +201,16 @@ def test_what_is_no_store_is_said(tmp_path: Path) -> None:
     path.write_bytes(b"something else" * 100)
     with pytest.raises(OutputError, match="no store"):
         Store(tmp_path)
+
+
+def test_a_full_disk_changes_nothing_and_is_said(tmp_path: Path) -> None:
+    with Store(tmp_path) as store:
+        queue(store, "a")
+        full = store._db.execute("PRAGMA page_count").fetchone()[0]
+        store._db.execute(f"PRAGMA max_page_count = {full}")
+        with pytest.raises(OutputError, match="make room"):
+            store.add("b", Path("b"), Path("b"), "x" * 100_000)
+        assert [job.key for job in store.jobs()] == ["a"]
+        store._db.execute("PRAGMA max_page_count = 100000")
+        queue(store, "b")
+        assert store.claim(ME) is not None

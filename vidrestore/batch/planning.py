@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -75,6 +75,15 @@ def enqueue(store: Store, planned: Planned) -> Job:
         store.reopen(job.id, anew=True)
         job = store.job(job.id)
     return job
+
+
+def again(store: Store, job: Job) -> None:
+    """Let a job that has failed be worked on again. What a film that broke off has left is replaced."""
+    if job.state == "failed":
+        store.reopen(job.id)
+    elif job.state == "done" and job.code:
+        ours = intact(store, job)
+        store.reopen(job.id, anew=True, spec=replace(Spec.read(job.spec), overwrite=ours).text())
 
 
 def intact(store: Store, job: Job, *, thorough: bool = False) -> bool:

@@ -41,6 +41,7 @@ _MIGRATIONS: Final = (
         result TEXT NOT NULL DEFAULT '{}'
     );
     CREATE INDEX jobs_by_output ON jobs (output);
+    CREATE INDEX jobs_by_state ON jobs (state);
     CREATE TABLE tasks (
         id INTEGER PRIMARY KEY,
         job INTEGER NOT NULL REFERENCES jobs (id),
@@ -140,6 +141,9 @@ class Store:
             self._db.execute("PRAGMA synchronous = FULL")
             self._db.execute("PRAGMA foreign_keys = ON")
             self._migrate()
+        except sqlite3.OperationalError as error:
+            self._db.close()
+            raise self._unwritable(error) from error
         except sqlite3.DatabaseError as error:
             self._db.close()
             what = f"is no store of vidrestore: {error}"
@@ -197,8 +201,8 @@ class Store:
         rows = self._db.execute("SELECT * FROM tasks WHERE job = ? AND kind = ? ORDER BY number", (job, kind))
         return [_task(row) for row in rows]
 
-    def reopen(self, job: int, *, anew: bool = False) -> None:
-        """Let a job be worked on again: its failed tasks, or all of it ``anew``."""
+    def reopen(self, job: int, *, anew: bool = False, spec: str | None = None) -> None:
+        """Let a job be worked on again: its failed tasks, or all of it ``anew``; with another ``spec`` where given."""
         with self._transaction() as db:
             if anew:
                 db.execute("DELETE FROM tasks WHERE job = ?", (job,))
@@ -207,7 +211,8 @@ class Store:
                 "UPDATE tasks SET state = 'waiting', attempts = 0, not_before = 0 WHERE job = ? AND state = 'failed'",
                 (job,),
             )
-            db.execute("UPDATE jobs SET state = 'open', code = 0, reason = '', sha256 = '' WHERE id = ?", (job,))
+            again = "state = 'open', code = 0, reason = '', sha256 = '', spec = COALESCE(?, spec)"
+            db.execute(f"UPDATE jobs SET {again} WHERE id = ?", (spec, job))
 
     def cancel(self, job: int) -> bool:
         """Take a job out of the queue; whoever works on it finds its lease lost. False where it has ended."""
@@ -332,14 +337,23 @@ class Store:
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """One that has the right to write from its beginning, so that nothing read in it can be out of date."""
-        self._db.execute("BEGIN IMMEDIATE")
+        """One that has the right to write from its beginning, so that nothing read in it can be out of date.
+
+        Raises OutputError (5), and then has changed nothing.
+        """
         try:
+            self._db.execute("BEGIN IMMEDIATE")
             yield self._db
-        except BaseException:
-            self._db.execute("ROLLBACK")
+            self._db.execute("COMMIT")
+        except BaseException as error:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            if isinstance(error, sqlite3.OperationalError):
+                raise self._unwritable(error) from error
             raise
-        self._db.execute("COMMIT")
+
+    def _unwritable(self, error: sqlite3.Error) -> OutputError:
+        return OutputError(str(self.folder / _NAME), f"cannot be written: {error}", "make room and run the same again")
 
 
 def _bytes(path: Path) -> bytes:

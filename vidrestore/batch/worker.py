@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from vidrestore.batch.owner import this_process
 from vidrestore.batch.store import Lost, Store
-from vidrestore.errors import VidrestoreError, exit_code_of, printable
+from vidrestore.errors import OutputError, VidrestoreError, exit_code_of, printable
 
 if TYPE_CHECKING:
     from vidrestore.batch.store import Task
@@ -37,10 +37,14 @@ def main(arguments: list[str]) -> None:
     out, nth, retries = Path(arguments[0]), int(arguments[1]), int(arguments[2])
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the runner hears it too, and ends this process
     threading.Thread(target=_end_with_runner, daemon=True).start()
-    with Store.existing(out) as store:
-        _Worker(store, nth, retries).run()
+    code = 0
+    try:
+        with Store.existing(out) as store:
+            _Worker(store, nth, retries).run()
+    except OutputError as error:  # the store itself cannot be written, and so nobody be told there
+        code = error.exit_code
     sys.stdout.flush()
-    os._exit(0)  # nothing is left to say, and the thread above still listens
+    os._exit(code)  # the thread above still listens
 
 
 def _end_with_runner() -> None:

@@ -124,15 +124,13 @@ def status(out: Path, as_json: bool) -> None:
 @click.option("--debug", is_flag=True, help="show tracebacks")
 def retry(out: Path, workers: int, retries: int, stall: float, progress: str, debug: bool) -> int:
     """Try the failed films again, as they were asked for, and go on with those that are open."""
+    from vidrestore.batch.planning import again
     from vidrestore.batch.runner import Rules
     from vidrestore.batch.store import Store
 
     with Store.existing(out) as store:
         for job in store.jobs():
-            if job.state == "failed":
-                store.reopen(job.id)
-            elif job.state == "done" and job.code:
-                store.reopen(job.id, anew=True)
+            again(store, job)
         return _work(store, Rules(workers, True, retries, stall), progress)
 
 
