@@ -121,9 +121,11 @@ def resolve(
     config_file: Path | None = None,
     environment: Mapping[str, str] | None = None,
     flags_of: Mapping[str, Mapping[str, str | None]] | None = None,
+    scale: float | None = None,
 ) -> RunConfig:
     """One frozen configuration out of all layers. ``settings``, ``encoder`` and ``flags_of`` are those of flags; the
-    last holds options of steps by stage, which count whatever else the chain says of that step.
+    last holds options of steps by stage, which count whatever else the chain says of that step. ``scale`` puts an
+    enlargement behind the other filters on decoded frames.
 
     Raises:
         UsageError: unknown preset, plugin, option or value; names the nearest word.
@@ -149,6 +151,7 @@ def resolve(
         for step, origin in _merged_chain(layers)
     )
     before, after = (_filters(layers, side) for side in (0, 1))
+    before += _scaled(scale)
     return RunConfig(name, steps, known, all_origins, codec, codec_origins, before, after)
 
 
@@ -260,6 +263,16 @@ def _merged_chain(layers: list[Layer]) -> list[tuple[Step, str]]:
 def _filters(layers: list[Layer], side: int) -> Chain:
     """libavfilter's steps before the faces (0) or after them (1), of the highest layer that has some there."""
     return next((found for layer in reversed(layers) if (found := filters(layer.chain)[side])), ())
+
+
+def _scaled(scale: float | None) -> Chain:
+    """The filter that makes pictures so many times as large, sides even."""
+    if scale is None:
+        return ()
+    if not 0.1 <= scale <= 8:
+        raise UsageError("--scale", f"{scale:g} is not from 0.1 to 8")
+    times = options.text(float(scale))
+    return parse(f"av.scale=trunc({times}*iw/2+0.5)*2:trunc({times}*ih/2+0.5)*2:flags=lanczos")
 
 
 def _resolve_step(step: Step, origin: str, seed: int, seed_origin: str, flags: Mapping[str, str]) -> ResolvedStep:

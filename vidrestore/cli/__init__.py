@@ -14,6 +14,7 @@ COMMANDS: Final = {
     "degrade": "damage a film on purpose, for training and tests",
     "faces": "who is in a film: numbers, times, sizes, pictures",
     "evaluate": "measure a restored film against its source or the truth",
+    "plan": "what a run will do and cost, without doing it",
     "plugins": "plugins, their options and where they come from",
     "config": "what a run would do, and where each value comes from",
     "weights": "list, fetch, import and verify weights",

@@ -18,6 +18,8 @@ from vidrestore.version import __version__
 if TYPE_CHECKING:
     from types import FrameType
 
+    from vidrestore.config import RunConfig
+
 # Single-dash options of ours; every other one is an encoder's, by ffmpeg's name, and takes a value.
 OURS: Final = frozenset({"-o", "-p", "-vf", "-ss", "-to", "-y", "-n", "-h"})
 _ENCODER_OPTION: Final = re.compile(r"-[A-Za-z][\w:.-]*")
@@ -85,44 +87,80 @@ class Seconds(click.ParamType[float]):
         return seconds
 
 
+_RUN_FLAGS: Final = (
+    click.argument("source", metavar="INPUT"),
+    click.option("-o", "--output", "target", metavar="FILE", help="output; '-' is a pipe  [INPUT.restored.*]"),
+    click.option("-p", "--use", "preset", metavar="PRESET", help="a preset by name, or a TOML file  [default]"),
+    click.option("-vf", "--chain", "chain", metavar="CHAIN", help="steps as in ffmpeg: restore=classic,blend=feather"),
+    click.option("--config", "config_file", type=click.Path(path_type=Path), help="a TOML file of your own values"),
+    click.option("-ss", "start", type=Seconds(), help="begin here"),
+    click.option("-to", "end", type=Seconds(), help="end here"),
+    click.option("--gate", type=click.Choice(["on", "warn", "off"]), help="hold back faces not good enough  [on]"),
+    click.option("--faces", metavar="WHICH", help="all, largest, or numbers of 'vidrestore faces': 0+3  [all]"),
+    click.option("--region", metavar="X+Y+W+H", help="only faces whose middle lies in these px"),
+    click.option("--scale", type=float, metavar="N", help="first make the picture N times as large"),
+    click.option("--seed", type=int, help="of all random numbers  [0]"),
+    click.option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:N or mps  [auto]"),
+    click.option(
+        "--progress", type=click.Choice(["auto", "json", "none"]), default="auto", help="how to tell it  [auto]"
+    ),
+    click.option("--strict", is_flag=True, default=None, help="stop at the first fault of the input"),
+    click.option("--keep-going", is_flag=True, default=None, help="an input that breaks off counts as success"),
+    click.option("--assume-color", metavar="COLOR", help="of untagged films, e.g. bt709:limited"),
+    click.option("--video-stream", type=int, metavar="N", help="which film of the file, from 0  [the largest]"),
+    click.option("--pad-even", is_flag=True, default=None, help="pad odd sizes for encoders that need even ones"),
+    click.option("--drop-alpha", is_flag=True, default=None, help="let opacity go where the encoder has none"),
+    click.option("--set", "assigned", multiple=True, metavar="KEY=VALUE", help="a setting of 'vidrestore config show'"),
+    click.option("--debug", is_flag=True, help="show tracebacks"),
+)
+
+
+def run_flags(command: Any) -> Any:
+    """The input and all flags that say what a run does."""
+    for flag in reversed(_RUN_FLAGS):
+        command = flag(command)
+    return command
+
+
+def run_config(
+    encoder: dict[str, str],
+    *,
+    preset: str | None,
+    chain: str | None,
+    config_file: Path | None,
+    gate: str | None,
+    faces: str | None,
+    region: str | None,
+    scale: float | None,
+    assigned: tuple[str, ...],
+    **settings: Any,
+) -> RunConfig:
+    """What these flags ask for; ``settings`` are those that have a flag of their own."""
+    from vidrestore.config import resolve
+
+    flags_of = {"gate": {"mode": gate}, "align": {"faces": faces, "region": region}}
+    return resolve(
+        preset=preset, chain=chain, settings=settings | assignments(assigned), encoder=encoder,
+        config_file=config_file, flags_of=flags_of, scale=scale,
+    )  # fmt: skip
+
+
 @click.command(
     cls=EncoderOptions,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
     epilog=_EPILOG,
 )
-@click.argument("source", metavar="INPUT")
-@click.option("-o", "--output", "target", metavar="FILE", help="output; '-' is a pipe  [INPUT.restored.*]")
-@click.option("-p", "--use", "preset", metavar="PRESET", help="a preset by name, or a TOML file  [default]")
-@click.option("-vf", "--chain", "chain", metavar="CHAIN", help="steps as in ffmpeg: restore=classic,blend=feather")
-@click.option("--config", "config_file", type=click.Path(path_type=Path), help="a TOML file of your own values")
-@click.option("-ss", "start", type=Seconds(), help="begin here")
-@click.option("-to", "end", type=Seconds(), help="end here")
+@run_flags
 @click.option(
     "--preview", type=float, metavar="SECONDS", help="only so much, from -ss or the middle, as INPUT.preview.*"
 )
 @click.option(
     "--compare", type=click.Choice(["side", "wipe"]), help="write source and result in one picture, as INPUT.compare.*"
 )
-@click.option(
-    "--gate", type=click.Choice(["on", "warn", "off"]), help="hold back restored faces that are not good  [on]"
-)
-@click.option("--faces", metavar="WHICH", help="all, largest, or numbers as 'vidrestore faces' lists them: 0+3  [all]")
-@click.option("--region", metavar="X+Y+W+H", help="only faces whose middle lies in these px")
-@click.option("--seed", type=int, help="of all random numbers  [0]")
-@click.option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:N or mps  [auto]")
 @click.option("-y", "overwrite", is_flag=True, help="replace an existing output")
 @click.option("-n", "skip", is_flag=True, help="skip when the output exists")
 @click.option("--report", type=click.Path(path_type=Path), help="where the run record goes  [OUTPUT.json]")
-@click.option("--progress", type=click.Choice(["auto", "json", "none"]), default="auto", help="how to tell it  [auto]")
-@click.option("--strict", is_flag=True, default=None, help="stop at the first fault of the input")
-@click.option("--keep-going", is_flag=True, default=None, help="an input that breaks off counts as success")
 @click.option("--keep-partial", is_flag=True, default=None, help="leave an unfinished output when stopped")
-@click.option("--assume-color", metavar="COLOR", help="of untagged films, e.g. bt709:limited")
-@click.option("--video-stream", type=int, metavar="N", help="which film of the file, from 0  [the largest]")
-@click.option("--pad-even", is_flag=True, default=None, help="pad odd sizes for encoders that need even ones")
-@click.option("--drop-alpha", is_flag=True, default=None, help="let opacity go where the encoder has none")
-@click.option("--set", "assigned", multiple=True, metavar="KEY=VALUE", help="any setting of 'vidrestore config show'")
-@click.option("--debug", is_flag=True, help="show tracebacks")
 @click.version_option(__version__, prog_name="vidrestore")
 @click.pass_obj
 def command(
@@ -130,21 +168,14 @@ def command(
     /,
     source: str,
     target: str | None,
-    preset: str | None,
-    chain: str | None,
-    config_file: Path | None,
     preview: float | None,
     compare: Any,
-    gate: str | None,
-    faces: str | None,
-    region: str | None,
     overwrite: bool,
     skip: bool,
     report: Path | None,
     progress: str,
-    assigned: tuple[str, ...],
     debug: bool,
-    **settings: Any,
+    **flags: Any,
 ) -> None:
     """Restore the faces of a film. Everything else stays as it is: sound, subtitles, times, colours.
 
@@ -154,21 +185,16 @@ def command(
         raise UsageError("-y -n", "replace or skip, not both")
     if source == "-" and sys.stdin.isatty():
         raise UsageError("-", "standard input is a terminal", "pipe a film into it, or name a file")
-    from vidrestore.config import resolve
     from vidrestore.notes import Notes
 
     notes = Notes(lambda line: say(f"warning: {line}"))
     if preview is not None:
-        if settings["end"] is not None:
+        if flags["end"] is not None:
             raise UsageError("--preview -to", "both say where to end; give one")
         from vidrestore.engine.preview import span
 
-        settings["start"], settings["end"] = span(source, preview, settings["start"], notes)
-    settings |= assignments(assigned)
-    flags_of = {"gate": {"mode": gate}, "align": {"faces": faces, "region": region}}
-    config = resolve(
-        preset=preset, chain=chain, settings=settings, encoder=encoder, config_file=config_file, flags_of=flags_of
-    )
+        flags["start"], flags["end"] = span(source, preview, flags["start"], notes)
+    config = run_config(encoder, **flags)
     stop_on_signals()
     from vidrestore.cli.progress import teller
     from vidrestore.engine.job import COMPARING, PREVIEWING, RESTORING, Job, run

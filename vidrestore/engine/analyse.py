@@ -15,14 +15,14 @@ from vidrestore.media.planes import thumbnail
 from vidrestore.types import Faces
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from vidrestore.engine.align import FFHQ
     from vidrestore.engine.clock import Clock
     from vidrestore.hooks import Detector, Tracker
     from vidrestore.media.planes import Thumbnail
     from vidrestore.notes import Notes
-    from vidrestore.types import Window
+    from vidrestore.types import Frame, Window
 
 _TOO_SMALL = 16  # px a side; no detector finds a face in less
 
@@ -52,12 +52,16 @@ def _looks(window: Window, row: int, every: int) -> bool:
 
 
 def _found(window: Window, rows: list[int], detector: Detector, device: torch.device) -> dict[int, Faces]:
-    if not rows:
-        return {}
-    small = [thumbnail(window.frames[i], detector.side) for i in rows]
+    return dict(zip(rows, look([window.frames[i] for i in rows], detector, device), strict=True))
+
+
+def look(frames: Sequence[Frame], detector: Detector, device: torch.device) -> list[Faces]:
+    """The faces of frames of one size, searched in one batch; none where the detector wants no pictures."""
+    if not frames or not detector.side:
+        return [Faces.empty() for _ in frames]
+    small = [thumbnail(frame, detector.side) for frame in frames]
     images = torch.from_numpy(np.stack([t.image for t in small])).to(device)
-    faces = detector.detect(images)
-    return {i: _in_display(f, t) for i, f, t in zip(rows, faces, small, strict=True)}
+    return [_in_display(f, t) for f, t in zip(detector.detect(images), small, strict=True)]
 
 
 def _in_display(faces: Faces, small: Thumbnail) -> Faces:

@@ -45,6 +45,7 @@ class Job:
     report: Path | None = None  # None: beside the target
     work: Work | None = None  # None: restoring
     compare: How | None = None  # beside its source, instead of alone
+    folder: Path | None = None  # where the target goes in place of its own folder: a trial
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +106,7 @@ def _run(job: Job, work: Work, record: Record, notes: Notes, tell: Callable[[Pro
         if job.compare:
             film = _compared(film, stack.enter_context(opened(job.source, job.config, Notes(_silent))), job.compare)
         source = film.source
-        target = _target(job, work, source)
+        target = target_of(job, source)
         record.target = "-" if target is None else str(target)
         describe_input(record, film.read)
         if target is not None and job.skip_existing and target.exists():
@@ -360,13 +361,15 @@ def _rate(text: str) -> Fraction:
     return rate
 
 
-def _target(job: Job, work: Work, source: Source) -> Path | None:
+def target_of(job: Job, source: Source) -> Path | None:
+    """The path a job writes to; None for standard output."""
     if job.target == "-":
         return None
-    if job.target is not None:
-        return Path(job.target)
-    path = Path(job.source)
-    return path.with_name(f"{path.stem}.{work.suffix}{default_suffix(source.info, source.streams)}")
+    path = Path(job.target or job.source)
+    if job.target is None:
+        suffix = (job.work or RESTORING).suffix
+        path = path.with_name(f"{path.stem}.{suffix}{default_suffix(source.info, source.streams)}")
+    return path if job.folder is None else job.folder / path.name
 
 
 def _tags(record: Record, work: Work) -> dict[str, str]:
