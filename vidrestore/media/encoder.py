@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from vidrestore.types import Layout
 
 FIELDS = ("libx264", "prores_ks", "mpeg2video", "ffv1")  # encoders that flag fields
+_HARDWARE = frozenset({"nvenc", "qsv", "amf", "vaapi", "vulkan", "videotoolbox", "mf", "v4l2m2m", "rkmpp", "d3d12va"})
 # libav's words for a value that is wrong in itself, whatever the picture.
 _WRONG_VALUE = ("Unable to parse", "Undefined constant", "Error setting", "not found", "value", "out of range")
 
@@ -152,4 +153,12 @@ def _refusal(context: Any, plan: VideoPlan, subject: str, error: BaseException) 
     if any(word in said for word in _WRONG_VALUE):
         meant = [f"-{name} {value}" for name, value in plan.options.items() if value in said.replace("'", " ").split()]
         return UsageError(meant[0] if meant else "encoder", f"{plan.encoder}: {said}")
-    return OutputError(subject, f"{plan.encoder} refuses {plan.width}x{plan.height} {plan.pix_fmt}: {said}")
+    return refused(subject, plan, said)
+
+
+def refused(subject: str, plan: VideoPlan, said: str) -> OutputError:
+    """Pictures that the encoder does not take, or hardware that is not here."""
+    hardware = plan.encoder.rpartition("_")[2] in _HARDWARE
+    remedy = "it needs its own hardware and driver; use -c:v libx264 or libx265" if hardware else ""
+    what = f"{plan.encoder} refuses {plan.width}x{plan.height} {plan.pix_fmt}: {said}"
+    return OutputError(subject, what, remedy)

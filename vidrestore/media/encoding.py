@@ -53,6 +53,7 @@ _DEFAULTS: dict[str, dict[str, str]] = {
     "libx265": {"preset": "medium", "crf": "16"},
     "libvpx-vp9": {"crf": "20", "b": "0", "deadline": "good", "cpu-used": "4", "row-mt": "1"},
     "libsvtav1": {"preset": "8", "crf": "20"},
+    **{name: {"preset": "p5", "rc": "vbr", "cq": "19"} for name in ("h264_nvenc", "hevc_nvenc", "av1_nvenc")},
     "prores_ks": {"vendor": "apl0"},
     "ffv1": {"level": "3", "slicecrc": "1", "g": "1"},
     "mjpeg": {"qmin": "1", "qmax": "2"},
@@ -279,7 +280,8 @@ def starting_options(encoder: str, asked: Mapping[str, str]) -> dict[str, str]:
     """Our defaults with the user's options on top; another way to set quality takes ours away."""
     ours = dict(_DEFAULTS.get(encoder, {}))
     if any(name in asked for name in ("b", "qp", "qmin", "qmax", "global_quality", "lossless")):
-        ours.pop("crf", None)
+        for name in ("crf", "cq", "rc"):
+            ours.pop(name, None)
     return {**ours, **asked}
 
 

@@ -19,6 +19,8 @@ from vidrestore.media.faults import AV_ERRORS, libav_lines, open_error
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from av.codec.hwaccel import HWAccel
+
 # Formats that read other files, take input from devices or the network, or invent pictures.
 _REFUSED = frozenset(
     {"concat", "concatf", "hls", "dash", "sdp", "rtp", "rtsp", "sap", "imf", "webm_dash_manifest", "vobsub"}
@@ -82,8 +84,8 @@ def local_path(source: str) -> Path:
     return Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would follow links, and names are shown as given
 
 
-def open_input(source: str, options: Mapping[str, str] | None = None) -> Any:
-    """Open a local file, or standard input for ``-``, as a PyAV container.
+def open_input(source: str, options: Mapping[str, str] | None = None, hwaccel: HWAccel | None = None) -> Any:
+    """Open a local file, or standard input for ``-``, as a PyAV container; ``hwaccel`` decodes where it can.
 
     Raises InputAccessError (3) and InputMediaError (4) with one line.
     """
@@ -98,7 +100,7 @@ def open_input(source: str, options: Mapping[str, str] | None = None) -> Any:
         form, name = _known_by_head(path, source), str(path)
 
     def open_it() -> Any:
-        return av.open(name, "r", format=form, options=dict(wanted), metadata_errors="surrogateescape")
+        return av.open(name, "r", format=form, options=dict(wanted), hwaccel=hwaccel, metadata_errors="surrogateescape")
 
     try:
         return open_it()

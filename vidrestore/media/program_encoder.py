@@ -19,7 +19,7 @@ import av
 
 from vidrestore.errors import OutputError, RunError, UsageError
 from vidrestore.media.child import Child
-from vidrestore.media.encoder import describe
+from vidrestore.media.encoder import describe, refused
 from vidrestore.media.faults import AV_ERRORS, reason
 from vidrestore.media.formats import planar
 from vidrestore.media.writer import PyAVEncoder
@@ -120,8 +120,7 @@ class ProgramCoder:
     def _refusal(self, said: str) -> UsageError | OutputError:
         if any(words in said for words in _NO_OPTION):
             return UsageError("encoder", f"{self._plan.encoder}: {said}")
-        plan = self._plan
-        return OutputError(self._subject, f"{plan.encoder} refuses {plan.width}x{plan.height} {plan.pix_fmt}: {said}")
+        return refused(self._subject, self._plan, said)
 
     def open(self) -> None:
         self._child = Child(self._command(self._plan, self._bare), self._subject)

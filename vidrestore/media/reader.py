@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain, pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import av
 import av.format
+from av.codec.hwaccel import HWAccel, hwdevices_available
 from pydantic import BaseModel, ConfigDict, Field
 
 from vidrestore.errors import InputMediaError, PartialInput, RunError, VidrestoreError
@@ -63,6 +64,9 @@ class PyAVDecoder:
         model_config = ConfigDict(extra="forbid", frozen=True)
 
         threads: int = Field(0, ge=0, le=256, description="threads of the decoder; 0 = one a core")
+        hwaccel: Literal["none", "auto", "cuda", "qsv", "vaapi", "videotoolbox", "d3d11va", "vulkan"] = Field(
+            default="none", description="hardware that decodes; in software where there is none that can"
+        )
 
     def __init__(self, options: Any) -> None:
         self.options: PyAVDecoder.Options = options
@@ -78,15 +82,25 @@ class PyAVDecoder:
     ) -> Iterator[Source]:
         """Open a path, or standard input for ``-``. The first pictures are decoded at once, so that what cannot
         be read fails here: InputAccessError (3), InputMediaError (4). ``open_decoder`` decodes in libav's place."""
-        container = open_input(source)
+        hardware = self._hardware()
+        container = open_input(source, hwaccel=hardware)
         try:
             film = Source(source, container, notes, settings or ReadSettings(), open_decoder or self._open_decoder)
+            if self.options.hwaccel != "none" and not film.in_hardware:
+                where = "" if self.options.hwaccel == "auto" else f"{self.options.hwaccel}: "
+                notes.warn("no_hwaccel", source, f"{where}no hardware here decodes it; it is decoded in software")
             try:
                 yield film
             finally:
                 film.close()
         finally:
             container.close()
+
+    def _hardware(self) -> HWAccel | None:
+        """The hardware asked for, or the first that works; None where there is none."""
+        wanted = self.options.hwaccel
+        names = [] if wanted == "none" else hwdevices_available() if wanted == "auto" else [wanted]
+        return next((HWAccel(name, allow_software_fallback=True) for name in names if _works(name)), None)
 
     def _open_decoder(self, stream: Any, info: StreamInfo, path: str) -> PictureDecoder:
         context = stream.codec_context
@@ -102,6 +116,15 @@ class PyAVDecoder:
             raise InputMediaError(path, f"the {info.codec} decoder refuses it: {reason(error)}") from error
         decoder: PictureDecoder = context
         return decoder
+
+
+def _works(device: str) -> bool:
+    """Whether a device of this kind is here; looked for without the film, as a pipe can be opened only once."""
+    try:
+        trial: Any = av.CodecContext.create("h264", "r", hwaccel=HWAccel(device, allow_software_fallback=True))
+    except AV_ERRORS:
+        return False
+    return bool(trial.is_hwaccel)
 
 
 def read_info(source: str, notes: Notes, settings: ReadSettings | None = None) -> MediaInfo:
@@ -140,6 +163,11 @@ class Source:
     def streams(self) -> tuple[Any, ...]:
         """PyAV's streams, as templates for copies."""
         return tuple(self._container.streams)
+
+    @property
+    def in_hardware(self) -> bool:
+        """Whether libav decodes the film on a device."""
+        return bool(self._stream.codec_context is not None and self._stream.codec_context.is_hwaccel)
 
     @property
     def bad_packets(self) -> int:
