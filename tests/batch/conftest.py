@@ -51,7 +51,7 @@ def batch(*arguments: str | Path) -> Done:
 
 def decoded(path: Path) -> list[str]:
     """One line a frame: its time and the hash of its planes."""
-    with av.open(str(path)) as film:
+    with av.open(str(path), metadata_errors="surrogateescape") as film:
         stream = film.streams.video[0]
         frames = film.decode(stream)
         return [f"{f.pts * f.time_base} {md5(b''.join(bytes(p) for p in f.planes)).hexdigest()}" for f in frames]

@@ -267,3 +267,15 @@ def test_a_stalled_worker_is_ended_and_its_work_done_again(films: Films, tmp_pat
     events = [json.loads(line)["event"] for line in process.stderr if line.startswith("{")]
     assert process.wait() == 0 and "stalled" in events
     assert len(decoded(tmp_path / "out" / "tape 0.restored.mp4")) == 36
+
+
+@pytest.mark.media
+@pytest.mark.parametrize("name", ["vfr_slow.flv", "h264_size_change.mp4", "neg_first_pts.mp4", "svq3_nonutf8_tags.mov"])
+def test_odd_films_come_out_as_from_a_plain_run(name: str, media: Path, tmp_path: Path) -> None:
+    """Variable rate, pictures that change their size, times before zero, tags in no known alphabet."""
+    source, plain = media / "odd" / name, tmp_path / "plain.mkv"
+    options = ["-vf", "detect=none", "-c:v", "ffv1", "-to", "1"]
+    done = batch("run", source, "-o", tmp_path, *options, "-f", "mkv", "--segment", "8")
+    assert done.returncode == 0, done.stderr
+    subprocess.run([*BATCH[:-1], str(source), "-o", str(plain), *options], check=True, capture_output=True)
+    assert decoded(tmp_path / f"{source.stem}.restored.mkv") == decoded(plain)

@@ -115,7 +115,7 @@ def piece_sink(path: Path, target: Path, film: Any, settings: EncodeSettings, no
 def check_piece(piece: Piece) -> None:
     """Decode a piece: it must hold its frames, at their times. Raises RunError (6)."""
     try:
-        with av.open(str(piece.path)) as container:
+        with av.open(str(piece.path), metadata_errors="surrogateescape") as container:
             stream = container.streams.video[0]
             stream.thread_type = "AUTO"
             count = sum(1 for _ in container.decode(stream))
@@ -164,7 +164,7 @@ class _Joiner(LibavCoder):
         decoded = [shown[0] - step * (late - i) for i in range(late)] + shown
         number = 0
         for piece, found in zip(pieces, ranks, strict=True):
-            with av.open(str(piece.path)) as container:
+            with av.open(str(piece.path), metadata_errors="surrogateescape") as container:
                 self._same_head(container.streams.video[0], piece)
                 for packet, rank in zip(_packets(container), found, strict=True):
                     packet.pts, packet.dts = piece.pts[rank], decoded[number]
@@ -187,7 +187,7 @@ def _packets(container: Any) -> Iterator[Any]:
 def _ranks(piece: Piece) -> list[int]:
     """The place in the order of showing of every packet, in the order of decoding."""
     try:
-        with av.open(str(piece.path)) as container:
+        with av.open(str(piece.path), metadata_errors="surrogateescape") as container:
             stamps = [packet.pts for packet in _packets(container)]
     except AV_ERRORS as error:
         raise RunError(str(piece.path), f"a piece cannot be read: {reason(error)}") from error
