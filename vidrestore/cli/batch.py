@@ -28,7 +28,7 @@ docs/archives.md says what is kept, what is written beside a film, and how a man
 """
 
 
-@click.group(context_settings=_SETTINGS, epilog=_EPILOG)
+@click.group(context_settings=_SETTINGS, epilog=_EPILOG, no_args_is_help=False)
 def command() -> None:
     """Restore many films. A batch that was stopped, or killed, goes on where it was."""
 
