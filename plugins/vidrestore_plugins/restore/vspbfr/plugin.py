@@ -47,7 +47,9 @@ class VSPBFROptions(BaseModel):
     size: int = Field(0, ge=0, le=1024, description="px a side of the crops; 0: what the weights are for")
     precision: Precision = Field("auto", description=PRECISION_HELP)
     compile: bool = Field(False, description="compile for the device: minutes at the first faces, then faster")
-    weights: str = Field("vspbfr", description="name in `vidrestore weights list`, or a safetensors file")
+    weights: str = Field(
+        "vspbfr_xs", description="name in `vidrestore weights list` (vspbfr: as published), or a safetensors file"
+    )
 
 
 class VSPBFRRestorer:
