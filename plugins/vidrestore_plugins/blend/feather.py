@@ -5,7 +5,7 @@ The mask is fixed in the aligned crop, so it moves as steadily as the crop does.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from vidrestore.api import FaceBatch
-
-_LOW: Final = 4  # cells a side: what is coarser is colour; blocks and ringing, which must go, are finer
 
 
 class FeatherOptions(BaseModel):
@@ -32,14 +30,11 @@ class Feather:
 
     def blend(self, faces: FaceBatch, restored: Tensor) -> tuple[Tensor, Tensor]:
         """restored f32 [n, 3, S, S] -> (colour-matched, alpha [n, 1, S, S])."""
-        import torch.nn.functional as F
-
+        from vidrestore_plugins.blend.colour import coloured
         from vidrestore_plugins.blend.shapes import oval
 
         size = restored.shape[-1]
         alpha = oval(size, self.options.radius).to(restored).expand(len(faces), 1, size, size)
         if self.options.color:
-            drift = F.adaptive_avg_pool2d(restored - faces.crops, _LOW)
-            drift = F.interpolate(drift, size=(size, size), mode="bicubic", align_corners=False)
-            restored = restored - self.options.color * drift
+            restored = coloured(restored, faces.crops, self.options.color)
         return restored, alpha

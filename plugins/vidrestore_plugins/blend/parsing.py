@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 _SIDE: Final = 512  # px of the pictures it was trained on
 _CLASSES: Final = 19
 _FACE: Final = tuple(range(1, 13))  # of CelebAMask-HQ: skin, nose, glasses, eyes, brows, ears, mouth, lips; 13 is hair
-_LOW: Final = 4  # cells a side: what is coarser is colour
 _BORDER: Final = 16  # px of 512 over which the blend ends at the crop's own border
 
 
@@ -46,6 +45,7 @@ class Parsing:
         import torch
         import torch.nn.functional as F
 
+        from vidrestore_plugins.blend.colour import coloured
         from vidrestore_plugins.blend.shapes import border
 
         size = restored.shape[-1]
@@ -59,9 +59,7 @@ class Parsing:
         mask = _blurred(torch.cat(shares), self.options.radius * size / _SIDE)
         alpha = mask.clamp(0, 1) * border(size, _BORDER).to(restored)
         if self.options.color:
-            drift = F.adaptive_avg_pool2d(restored - faces.crops, _LOW)
-            drift = F.interpolate(drift, size=(size, size), mode="bicubic", align_corners=False)
-            restored = restored - self.options.color * drift
+            restored = coloured(restored, faces.crops, self.options.color)
         return restored, alpha
 
     def _opened(self, device: torch.device) -> Any:
