@@ -14,6 +14,7 @@ import pytest
 import torch
 from nano import drawn, stirred
 from safetensors.torch import save_file
+from trainings import settings_kept
 
 from vidrestore.errors import InputAccessError
 from vidrestore.train.embedder import Embedder
@@ -36,13 +37,8 @@ if TYPE_CHECKING:
 
 @pytest.fixture(autouse=True)
 def settings_that_the_recipe_changes() -> Iterator[None]:
-    """Threads and the global generator, which the recipe sets for its process."""
-    before, threads = torch.get_num_threads(), cv2.getNumThreads()
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
+    with settings_kept():
         yield
-    torch.set_num_threads(before)
-    cv2.setNumThreads(threads)
 
 
 def picture(seed: int) -> np.ndarray:

@@ -15,6 +15,7 @@ import pytest
 import torch
 from recipe import filled, normal
 from safetensors.torch import save_file
+from trainings import picture, settings_kept
 
 from vidrestore.errors import UsageError
 from vidrestore.train.embedder import Embedder
@@ -66,22 +67,8 @@ PARTS = {
 
 @pytest.fixture(autouse=True)
 def settings_that_the_recipe_changes() -> Iterator[None]:
-    """Threads and the global generator, which the recipe sets for its process."""
-    before, threads = torch.get_num_threads(), cv2.getNumThreads()
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
+    with settings_kept():
         yield
-    torch.set_num_threads(before)
-    cv2.setNumThreads(threads)
-
-
-def picture(seed: int) -> np.ndarray:
-    """Ellipses at a face's places: RGB u8 [256, 256, 3]."""
-    rng = np.random.default_rng(seed)
-    out = np.full((256, 256, 3), rng.integers(60, 200, 3), np.uint8)
-    for x, y, w, h in ((128, 140, 80, 100), (97, 120, 14, 8), (160, 120, 14, 8), (128, 186, 30, 10)):
-        cv2.ellipse(out, (x, y), (w, h), 0, 0, 360, rng.integers(0, 256, 3).tolist(), -1, cv2.LINE_AA)
-    return out
 
 
 @pytest.fixture(scope="module")
