@@ -20,7 +20,7 @@ from transcode import ffmpeg
 
 @dataclass
 class Samples:
-    memory: list[int] = field(default_factory=list)  # MB, all processes
+    memory: list[int] = field(default_factory=list)  # kB, all processes
     descriptors: list[int] = field(default_factory=list)
     threads: list[int] = field(default_factory=list)
 
@@ -39,7 +39,7 @@ def sample(pid: int, into: Samples) -> None:
     memory = descriptors = threads = 0
     for one in tree(pid):
         status = dict(line.split(":", 1) for line in Path(f"/proc/{one}/status").read_text().splitlines())
-        memory += int(status.get("VmRSS", "0 kB").split()[0]) >> 10
+        memory += int(status.get("VmRSS", "0 kB").split()[0])
         threads += int(status["Threads"])
         descriptors += sum(1 for _ in Path(f"/proc/{one}/fd").iterdir())
     into.memory.append(memory)
@@ -85,14 +85,15 @@ def main() -> None:
             out = ["-o", str(film.with_suffix(".out.mp4")), "-vf", args.chain, "-preset", "ultrafast"]
             found[film.stem] = watched([sys.executable, "-m", "vidrestore", str(film), *out])
     for name, s in found.items():
-        half = len(s.memory) // 2
+        mb = [kb >> 10 for kb in s.memory]
+        later = mb[len(mb) // 2 :]
         print(
-            f"{name:6} peak {max(s.memory)} MB, later half {min(s.memory[half:])}..{max(s.memory[half:])} MB, "
+            f"{name:6} peak {max(mb)} MB, later half {min(later)}..{max(later)} MB, "
             f"descriptors {max(s.descriptors)}, threads {max(s.threads)}"
         )
     short, long = found["1min"], found["10min"]
-    more = max(long.memory) - max(short.memory)
-    flat = more <= max(40, 0.05 * max(short.memory)) and max(long.descriptors) <= max(short.descriptors)
+    more = (max(long.memory) - max(short.memory)) >> 10
+    flat = more <= max(40, 0.05 * (max(short.memory) >> 10)) and max(long.descriptors) <= max(short.descriptors)
     print(f"difference {more:+d} MB: {'flat' if flat and max(long.threads) <= max(short.threads) else 'GROWS'}")
 
 

@@ -1,6 +1,7 @@
-"""Broken films, chains, presets and weights by the thousand: one line each, no traceback, no hang, bounded memory.
+"""Broken films, chains, manifests, presets and weights by the thousand: one line each, no traceback, no hang, bounded
+memory.
 
-    python tests/fuzz/fuzz.py --media DIR --count 10000 [--seed 0] [--kinds media chain preset weights] [--keep DIR]
+    python tests/fuzz/fuzz.py --media DIR --count 10000 [--seed 0] [--kinds media chain ...] [--keep DIR]
 
 Case n of a seed is always the same. Each runs the command line in a child process, which works through many; the
 parent restarts it when it hangs or dies. A case fails if the exit code is none of the documented ones or that of a
@@ -27,7 +28,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-KINDS = ("media", "chain", "preset", "weights")
+KINDS = ("media", "chain", "manifest", "preset", "weights")
 ALLOWED = {0, 2, 3, 4, 5, 6, 7}
 SECONDS, MEMORY = 60.0, 2 << 30
 _LARGEST = 400_000  # bytes of a film: larger ones are cut to it
@@ -45,6 +46,13 @@ CHAINS = (
     "align=ffhq:faces=0+3:region=1+2+3+4,gate=quality:warn",
     "detect=none,restore=none,blend=none",
 )
+MANIFESTS = {
+    "csv": "source,output,chain,-crf,strict,window\n"
+    "small.mkv,a/b.mkv,detect=none,18,true,8\n"
+    'same.mkv,,"detect=none,restore=none",,,\n',
+    "jsonl": '{"source": "small.mkv", "output": "a/b.mkv", "window": 8, "-c:v": "ffv1"}\n'
+    '{"source": "same.mkv", "chain": "detect=none,blend=none", "strict": true}\n',
+}
 _PIECES = (
     *",:='\\[];@.|+ \n\x00é", "-1", "1e999", "nan", "av.", "av.scale=", "restore=", "seed=", "9" * 40, "../..", "%s",
     "{}", "$(id)", "true", "auto",
@@ -117,6 +125,12 @@ def made(number: int, seed: int, kinds: list[str], films: list[Path], small: Pat
         if rng.random() < 0.5:
             return Case(kind, ["config", "show", "-vf", chain])
         return Case(kind, [str(small), *out, "-vf", chain])
+    if kind == "manifest":
+        form, text = rng.choice(sorted(MANIFESTS.items()))
+        manifest = folder / f"films.{form}"
+        manifest.write_text(scribbled(text, rng), encoding="utf-8", errors="surrogateescape")
+        shutil.copyfile(small, folder / "same.mkv")
+        return Case(kind, ["batch", "run", str(manifest), "-o", str(folder / "tree"), "--dry-run"])
     if kind == "preset":
         import vidrestore.config
 

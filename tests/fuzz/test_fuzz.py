@@ -8,10 +8,10 @@ import fuzz
 import pytest
 
 
-def test_broken_chains_presets_and_weights_end_in_one_line() -> None:
-    codes, faults = fuzz.run(fuzz.options(["--count", "60", "--quiet"]))
+def test_broken_chains_manifests_presets_and_weights_end_in_one_line() -> None:
+    codes, faults = fuzz.run(fuzz.options(["--count", "80", "--quiet"]))
     assert not faults, faults
-    assert codes.total() == 60 and len({key.split()[0] for key in codes}) == 3
+    assert codes.total() == 80 and len({key.split()[0] for key in codes}) == 4
 
 
 @pytest.mark.media
