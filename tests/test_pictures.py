@@ -22,6 +22,8 @@ from vidrestore.engine.pipeline import Stages, restored
 from vidrestore.engine.restore import Plugins
 from vidrestore.geometry.display import display_matrix
 from vidrestore.geometry.template import apply
+from vidrestore.media.colour import Region
+from vidrestore.media.hdr import HLG, PQ, sdr_rgb
 from vidrestore.media.planes import thumbnail
 from vidrestore.notes import Notes
 from vidrestore.registry import find
@@ -156,14 +158,37 @@ def test_grey_films(stages: Stages) -> None:
     np.testing.assert_allclose(middle_of_change(frames[0], out[0]), np.array(FACE) - (60, 0), atol=12)
 
 
-def test_hdr_faces_are_left_alone_with_one_warning(stages: Stages) -> None:
-    said: list[str] = []
-    frames = stored(astronaut()[:300, 60:400], bits=10, transfer=16, n=4)
-    out = run(frames, stages, Notes(said.append))
-    assert all(
-        np.array_equal(p, q) for a, b in zip(frames, out, strict=True) for p, q in zip(a.planes, b.planes, strict=True)
-    )
-    assert said == ["restore: faces in HDR pictures are left alone"]
+def hdr(rgb: np.ndarray, transfer: int) -> np.ndarray:
+    """The SDR picture's light, its white at diffuse white, coded as PQ (SMPTE ST 2084) or HLG (ARIB STD-B67): u8."""
+    if transfer == PQ:
+        x = ((rgb / 255) ** 2.4 * 203 / 10000) ** (2610 / 16384)
+        signal = ((3424 / 4096 + 2413 / 128 * x) / (1 + 2392 / 128 * x)) ** (2523 / 32)
+    else:
+        v = rgb / 255
+        light = 0.265 * np.where(v < 0.081, v / 4.5, ((v + 0.099) / 1.099) ** (1 / 0.45))
+        signal = np.where(
+            light <= 1 / 12, np.sqrt(3 * light), 0.17883277 * np.log(12 * light.clip(1 / 12) - 0.28466892) + 0.55991073
+        )
+    return (signal * 255).round()
+
+
+@pytest.mark.parametrize("transfer", [PQ, HLG])
+def test_a2_36_37_hdr_faces_change_as_those_of_sdr(transfer: int, stages: Stages) -> None:
+    """The same film in SDR and in HDR: the face is found where it is, and its light changes by the same share."""
+    picture = astronaut()[:300, 60:400]
+    plain = stored(picture, bits=10)
+    bright = stored(hdr(picture, transfer), bits=10, transfer=transfer)
+    notes = Notes()
+    before, after = run(plain, stages)[0], run(bright, stages, notes)[0]
+    np.testing.assert_allclose(middle_of_change(bright[0], after), np.array(FACE) - (60, 0), atol=12)
+    assert not notes.all()
+    whole = Region(0, 0, 340, 300)
+    sdr = [sdr_rgb(f, whole).numpy() for f in (plain[0], before)]
+    seen = [sdr_rgb(f, whole).numpy() for f in (bright[0], after)]
+    face = np.s_[:, 85:145, 140:190]
+    share = [np.median(b[face] / a[face].clip(0.05)) for a, b in (sdr, seen)]
+    assert share[1] == pytest.approx(share[0], abs=0.03) and share[0] < 0.75
+    assert np.array_equal(after.planes[0][:20], bright[0].planes[0][:20])
 
 
 def test_a_face_beyond_the_border(stages: Stages) -> None:

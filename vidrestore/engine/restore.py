@@ -21,6 +21,7 @@ from vidrestore.geometry.display import display_matrix
 from vidrestore.geometry.template import compose, inverse
 from vidrestore.geometry.warp import Box, covered, warp
 from vidrestore.media.colour import Region, read_rgb, region_around
+from vidrestore.media.hdr import carried, sdr_rgb
 from vidrestore.types import FaceBatch, Patch, Scene
 
 if TYPE_CHECKING:
@@ -93,7 +94,8 @@ class Restoration:
             self.live += 1
             self.most_live = max(self.live, self.most_live)
             layer = self._layer(window.scene)
-            groups = self._groups(self._visible(window))
+            assert window.placed is not None, "windows are placed before they are restored"
+            groups = self._groups(window.placed)
             if not groups:
                 yield Item(window, None, layer, final=True, strengths=np.zeros(0, np.float32))
             for i, rows in enumerate(groups):
@@ -126,15 +128,6 @@ class Restoration:
         if window.after is not None:
             alive = window.after.alive
             self.memory.data = {k: v for k, v in self.memory.data.items() if k[-1] in alive}
-
-    def _visible(self, window: Window) -> Placed:
-        placed = window.placed
-        assert placed is not None, "windows are placed before they are restored"
-        hdr = [f.layout.hdr for f in window.frames]
-        if any(hdr) and len(placed):
-            self.notes.warn("hdr_faces", "restore", "faces in HDR pictures are left alone", times=len(placed))
-            return placed[:0]
-        return placed
 
     def _groups(self, placed: Placed) -> list[NDArray[np.int64]]:
         """Rows of the table in batches of whole tracks, a track longer than a batch alone."""
@@ -242,14 +235,13 @@ def stored_to_crop(frame: Frame, matrix: NDArray[np.float64], size: int) -> Affi
 
 
 def crop_of(frame: Frame, matrix: NDArray[np.float64], size: int) -> Tensor:
-    """f32 [3, S, S]; what lies outside the picture is mirrored."""
+    """f32 [3, S, S], SDR of an HDR film; what lies outside the picture is mirrored."""
     to_crop = stored_to_crop(frame, matrix, size)
     layout = frame.layout
     region = region_around(layout, *covered(to_crop, (0, 0, size - 1, size - 1), layout.height, layout.width))
     if region.empty:
         return torch.zeros(3, size, size)
-    rgb = read_rgb(frame, region).clamp_(0, 1)
-    return warp(rgb, _from_region(to_crop, region), (size, size), "reflection")
+    return warp(sdr_rgb(frame, region), _from_region(to_crop, region), (size, size), "reflection")
 
 
 def _patch(
@@ -266,7 +258,8 @@ def _patch(
     shown = warp(alpha, back, region.size, "zeros")  # linear: stays within 0..1, and 0 where it was 0
     larger = warp(change, back, region.size, "zeros", "bicubic")  # linear would soften what the network sharpened
     out = torch.cat([larger * shown, shown]).float().cpu()
-    return Patch(row, track, region.x0, region.y0, out[:3], out[3])
+    difference = carried(read_rgb(frame, region), out[:3], layout) if layout.hdr else out[:3]
+    return Patch(row, track, region.x0, region.y0, difference, out[3])
 
 
 def _shown(alpha: Tensor) -> Box:

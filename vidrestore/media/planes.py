@@ -143,7 +143,8 @@ def display_size(layout: Layout) -> tuple[float, float]:
 def thumbnail(frame: Frame, side: int) -> Thumbnail:
     """Shrink a frame until its longest upright side is ``side`` px at most (never enlarged), as RGB.
 
-    One call of libswscale shrinks, converts colour and squares the pixels; turning is a view copied once.
+    One call of libswscale shrinks, converts colour and squares the pixels; turning is a view copied once. Of an HDR
+    film it is the SDR picture.
     """
     layout = frame.layout
     wide, high = display_size(layout)
@@ -165,8 +166,21 @@ def thumbnail(frame: Frame, side: int) -> Thumbnail:
     )
     plane: Any = small.planes[0]
     image = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)[:, : 3 * plane.width]
-    image = upright_view(image.reshape(plane.height, plane.width, 3), layout.turn)
+    image = image.reshape(plane.height, plane.width, 3)
+    if layout.hdr:
+        image = _in_sdr(image, layout)
+    image = upright_view(image, layout.turn)
     return Thumbnail(np.ascontiguousarray(image), (wide / upright[0], high / upright[1]))
+
+
+def _in_sdr(image: NDArray[np.uint8], layout: Layout) -> NDArray[np.uint8]:
+    """A picture [h, w, 3] of HDR R'G'B' as SDR. Torch is imported for HDR films alone."""
+    import torch
+
+    from vidrestore.media.hdr import to_sdr
+
+    rgb = torch.from_numpy(image.astype(np.float32) / 255).permute(2, 0, 1)
+    return (to_sdr(rgb, layout).permute(1, 2, 0) * 255).round().byte().numpy()
 
 
 def upright_view(image: NDArray[Any], turn: tuple[int, int, int, int]) -> NDArray[Any]:

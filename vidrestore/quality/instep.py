@@ -15,7 +15,8 @@ from vidrestore.engine.restore import stored_to_crop
 from vidrestore.engine.scenes import shots, windows
 from vidrestore.errors import InputMediaError
 from vidrestore.geometry.warp import warp
-from vidrestore.media.colour import Region, read_rgb
+from vidrestore.media.colour import Region
+from vidrestore.media.hdr import sdr_rgb
 from vidrestore.media.planes import display_size
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class Moment:
         return next(iter(self.frames.values())).seconds
 
     def pictures(self) -> dict[str, Tensor]:
-        """Each film's picture as stored, f32 [3, h, w] in 0..1."""
+        """Each film's picture as stored, f32 [3, h, w] in 0..1; SDR of an HDR film."""
         return {role: _whole(frame) for role, frame in self.frames.items()}
 
     def crops(self, pictures: Mapping[str, Tensor], side: int) -> dict[str, Tensor]:
@@ -65,7 +66,7 @@ class Moment:
 
 
 def _whole(frame: Frame) -> Tensor:
-    return read_rgb(frame, Region(0, 0, frame.layout.width, frame.layout.height)).clamp(0, 1)
+    return sdr_rgb(frame, Region(0, 0, frame.layout.width, frame.layout.height))
 
 
 @contextmanager
