@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from vidrestore_plugins.restore.flipnet import lora
 from vidrestore_plugins.restore.flipnet.model import DEGRADE, RESTORE, FlipNet
-from vidrestore_plugins.restore.flipnet.prior import sites
-from vidrestore_plugins.restore.flipnet.sizes import SIZES, Name
+from vidrestore_plugins.restore.flipnet.patched import PatchedAutoencoder
+from vidrestore_plugins.restore.flipnet.prior import sites, vae_of
+from vidrestore_plugins.restore.flipnet.sizes import SIZES, Name, VAESize
 from vidrestore_plugins.restore.flipnet.tokens import Association, FaceDecoder, FaceEncoder
 
 R, D = at(RESTORE, RESTORE), at(DEGRADE, DEGRADE)
@@ -267,3 +268,31 @@ def test_association_draws_from_other_faces_when_there_are_many() -> None:
     torch.manual_seed(0)
     assert all_(grid, grid).item() == pytest.approx(torch.tensor(64.0).log().item(), abs=1e-4)
     assert 16 < few(grid, grid).exp().item() < 16 + 10
+
+
+def test_a_patched_autoencoder_begins_as_the_principal_components_of_its_cells() -> None:
+    size = VAESize(patch=2, widths=(16, 16), layers=1, groups=8, channels=7)
+    vae = vae_of(size)
+    assert isinstance(vae, PatchedAutoencoder)
+    faces = F.interpolate(torch.randn(6, 3, 16, 16, generator=torch.Generator().manual_seed(3)), (32, 32)).tanh()
+    vae.anchor(faces)
+    with torch.inference_mode():
+        z = vae.encode(faces).latent_dist.mean
+        y = vae.decode(z).sample
+    cells = F.unfold(faces, 4, stride=4).transpose(1, 2).flatten(0, 1)
+    back = F.unfold(y, 4, stride=4).transpose(1, 2).flatten(0, 1)
+    variances = torch.linalg.eigvalsh(torch.cov(cells.T, correction=0)).flip(0)
+    assert z.shape == (6, 7, 8, 8)
+    torch.testing.assert_close(z.var((0, 2, 3), correction=0), variances[:7].sqrt(), rtol=1e-3, atol=1e-3)
+    lost = (back - cells).var(0, correction=0).sum()
+    torch.testing.assert_close(lost, variances[7:].sum(), rtol=1e-3, atol=1e-3)
+
+
+def test_restoring_by_difference_loses_nothing_where_nothing_changes() -> None:
+    size = NANO.model_copy(update={"by_difference": True})
+    net = FlipNet(size).eval()
+    faces = torch.rand(2, 3, 64, 64) * 2 - 1
+    with torch.inference_mode():
+        z = net.encode(faces)
+        torch.testing.assert_close(net.restored(z, z, faces), faces)
+        assert not torch.allclose(net.restored(z + 1, z, faces), faces, atol=1e-3)

@@ -37,6 +37,7 @@ class Faces:
     device: str = "cpu"
     pool: ThreadPoolExecutor | None = None
     crop: int = 0  # px; 0: whole faces
+    damages: bool = True  # else the damaged face is the face: for what learns from undamaged ones alone
     made: list[tuple[Pictures, Pictures]] = field(default_factory=list)  # truths and what degrading made of them
 
     def __call__(self, rng: Generator) -> Batch:
@@ -53,7 +54,7 @@ class Faces:
             seen, face = (torch.from_numpy(x[row][:, flip].copy()).permute(2, 0, 1) / 255 for x in (damaged, truths))
         else:
             face = self.portraits.truth(rng)
-            seen = filmed(face, drawn_to_restore(rng), rng, keep=1).damaged[0]
+            seen = filmed(face, drawn_to_restore(rng), rng, keep=1).damaged[0] if self.damages else face
             if not self.crop and face.shape[-1] != self.side:
                 seen, face = (F.interpolate(p[None], (self.side, self.side), mode="area")[0] for p in (seen, face))
         if self.crop:

@@ -31,7 +31,8 @@ def flipped(net: FlipNet, faces: Tensor, mode: int, eps: Tensor, steps: int, phi
     c, z_y = net.tokens(faces, mode), net.encode(faces)
     cache, asked = net.written(z_y, c, modes), times(steps)
     walk = sample(lambda z, t: net.noise(z, t, c, cache, modes, phi), diffused(z_y, asked[0], eps.to(z_y)), asked)
-    return net.decode(run_down(walk)).float()
+    z0 = run_down(walk)
+    return (net.restored(z0, z_y, faces) if mode == RESTORE else net.decode(z0)).float()
 
 
 @torch.inference_mode()

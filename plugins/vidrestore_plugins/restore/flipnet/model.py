@@ -74,6 +74,17 @@ class FlipNet(nn.Module):
     def decode(self, z: Tensor) -> Tensor:
         return self.vae.decode(z / self.size.vae.scale).sample  # type: ignore[no-any-return]
 
+    def restored(self, z0: Tensor, z_y: Tensor, damaged: Tensor) -> Tensor:
+        """The picture of a restored latent z0; z_y is the damaged face's.
+
+        D(z0), or where the size says so ``damaged + D(z0) - D(z_y)``: a small auto-encoder loses more of a picture than
+        mild damage does, and so it loses nothing but what the network changed.
+        """
+        if not self.size.by_difference:
+            return self.decode(z0)
+        after, before = self.decode(torch.cat([z0, z_y])).chunk(2)
+        return damaged + after - before
+
     def tokens(self, faces: Tensor, mode: int) -> Tensor:
         """Face tokens of the condition: a damaged face is read by E_LQ, an undamaged one by E_HQ."""
         return self.projector(self.encoders["lq" if mode == RESTORE else "hq"](faces))  # type: ignore[no-any-return]

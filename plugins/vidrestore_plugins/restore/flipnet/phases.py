@@ -166,7 +166,8 @@ class Flipping(Task):
             rows = (~flipped & (t_x <= UP_TO)).nonzero()[:, 0]
             if int(self.calls) % PIXELS_EVERY == 0 and len(rows):
                 z_0 = denoised(noisy_hq[rows], t_x[rows], out_x[rows].float())
-                pixels = self._pixels(z_0, batch.truth[rows], t_x[rows])
+                y = net.restored(z_0, z_lq[rows], batch.damaged[rows]).float()
+                pixels = pictures_error(y, batch.truth[rows], t_x[rows])
                 total = total + PIXELS * pixels
                 terms["pixels"] = pixels.detach()
             terms.setdefault("pixels", torch.zeros(()))
@@ -176,12 +177,6 @@ class Flipping(Task):
         """Mostly 1; sometimes any from 0 to 2, so that the whole range means something; now and then no hubs."""
         phi = torch.where(uniform(n, z) < OTHER_PHI, 2 * uniform(n, z), 1.0)
         return torch.where(uniform(n, z) < NO_HUBS, 0.0, phi).view(n, 1, 1)
-
-    def _pixels(self, z0: Tensor, truth: Tensor, t: Tensor) -> Tensor:
-        """What the latents show against the truth; the noisier they were, the less it counts."""
-        y = self.net.decode(z0).float()
-        signal = abar().to(y)[t].view(-1, 1, 1, 1)
-        return (signal * ((y - truth).square() + SMOOTH * (y - truth).abs())).mean()
 
 
 def prepared(net: FlipNet, *, restoring: bool) -> Flipping:
@@ -214,6 +209,12 @@ def weight(t: Tensor, like: Tensor) -> Tensor:
 def error(out: Tensor, eps: Tensor) -> Tensor:
     """Mean square a row, [n]."""
     return (out.float() - eps).square().flatten(1).mean(1)
+
+
+def pictures_error(y: Tensor, truth: Tensor, t: Tensor) -> Tensor:
+    """Of pictures against the truth; the noisier the latents they come from were, the less it counts."""
+    signal = abar().to(y)[t].view(-1, 1, 1, 1)
+    return (signal * ((y - truth).square() + SMOOTH * (y - truth).abs())).mean()
 
 
 def random_times(n: int, z: Tensor) -> Tensor:

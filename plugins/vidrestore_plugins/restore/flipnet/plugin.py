@@ -116,7 +116,10 @@ class FlipNetRestorer:
         middle = {asked[(len(asked) - 1) // 2]} if len(asked) > 1 else set[int]()
         z0 = yield from named(sample(noise_of, diffused(z_y, asked[0], eps.to(z_y)), asked, show=middle), "z0_mid")
         z0 = yield Latent("z0", z0)
-        y = net.decode(z0.to(kind)).float()
+        if self._mode == RESTORE:
+            y = net.restored(z0.to(kind), z_y.to(kind), x).float()
+        else:
+            y = net.decode(z0.to(kind)).float()
         # a diffused face drifts in colour; where nothing of the input is wanted, so be it
         if o.phi > 0 and self._mode == RESTORE:
             y = recoloured(y, x.float())

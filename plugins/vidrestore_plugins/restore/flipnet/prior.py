@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 from diffusers import AutoencoderKL, UNet2DConditionModel
 
+from vidrestore_plugins.restore.flipnet.patched import PatchedAutoencoder
+
 if TYPE_CHECKING:
     from vidrestore_plugins.restore.flipnet.sizes import Size, VAESize
 
@@ -41,6 +43,8 @@ def unet_of(size: Size) -> UNet2DConditionModel:
 
 def vae_of(size: VAESize) -> AutoencoderKL:
     """Pictures [n, 3, s, s] in -1..1 to a distribution of latents and back."""
+    if size.patch > 1:
+        return PatchedAutoencoder(size)
     return AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * len(size.widths),
         up_block_types=("UpDecoderBlock2D",) * len(size.widths),

@@ -32,13 +32,13 @@ if TYPE_CHECKING:
 PHASES = {
     phase.name: phase
     for phase in (
-        Phase("latents", 0.2, 1e-3, 1e-5, 8),
-        Phase("reading", 0.1, 1e-3, 1e-4, 8),
-        Phase("association", 0.05, 5e-4, 1e-5, 8),
+        Phase("latents", 0.06, 5e-4, 1e-5, 8),
+        Phase("reading", 0.06, 1e-3, 1e-4, 8),
+        Phase("association", 0.03, 5e-4, 1e-5, 8),
         Phase("prior", 0.25, 1e-3, 1e-5, 8),
         Phase("degrade", 0.1, 5e-4, 1e-5, 8),
-        Phase("offline", 0.05, 0.0, 0.0, 8),
-        Phase("restore", 0.25, 5e-4, 1e-5, 8),
+        Phase("offline", 0.04, 0.0, 0.0, 8),
+        Phase("restore", 0.46, 5e-4, 1e-5, 8),
     )
 }
 CROP = 128  # px of what the auto-encoder learns from
@@ -89,7 +89,10 @@ class Job:
         if phase.name == "offline":
             self._degrade_faces(phase)
             return
-        run, checkpoint = self._run(phase), self._checkpoint(phase)
+        checkpoint = self._checkpoint(phase)
+        if phase.name == "latents" and self.net.size.vae.patch > 1 and not checkpoint.exists():
+            self.net.vae.anchor(self._truths())
+        run = self._run(phase)
         if checkpoint.exists():
             run.load(checkpoint)
             click.echo(f"{phase.name}: going on at step {run.step}")
@@ -139,7 +142,8 @@ class Job:
         side, count = self.net.size.image_size, self.wishes.faces(phase)
         crop = min(CROP, side) if phase.name == "latents" and side > CROP else 0
         made = self._offline() if phase.name == "restore" else []
-        return Faces(self.trained, count, side, self.device.type, self.pool, crop, made)
+        damages = phase.name not in ("latents", "prior")
+        return Faces(self.trained, count, side, self.device.type, self.pool, crop, damages, made)
 
     def _watch(self, run: Run, line: str | None, phase: Phase) -> None:
         if line:

@@ -28,6 +28,7 @@ class UNetSize(Part):
 class VAESize(Part):
     """diffusers' AutoencoderKL; a level halves the side, but for the last."""
 
+    patch: int = 1  # px a side of what is read at once; above 1 the auto-encoder is `patched.py`'s
     widths: tuple[int, ...]
     layers: int
     groups: int
@@ -36,8 +37,9 @@ class VAESize(Part):
 
 
 class EncoderSize(Part):
-    """Face tokens: one a cell of 2^(levels - 1) px."""
+    """Face tokens: one a cell of patch 2^(levels - 1) px."""
 
+    patch: int = 1
     ch: int
     mult: tuple[int, ...]
     blocks: int
@@ -52,15 +54,16 @@ class Size(Part):
     token_width: int  # of the tokens as the prior reads them
     rank: int  # of the low-rank updates
     own_prior: bool = True  # trained by the recipe, and trained on with the rest; else given and frozen
+    by_difference: bool = False  # a restored face is the damaged one and what decoding makes of the latent's change
 
     @property
     def latent_side(self) -> int:
-        return self.image_size >> (len(self.vae.widths) - 1)
+        return self.image_size // self.vae.patch >> (len(self.vae.widths) - 1)
 
     @property
     def tokens(self) -> int:
         """Tokens a face."""
-        return (self.image_size >> (len(self.encoder.mult) - 1)) ** 2
+        return (self.image_size // self.encoder.patch >> (len(self.encoder.mult) - 1)) ** 2
 
 
 Name = Literal["nano", "mini", "tiny", "small", "full"]
@@ -76,11 +79,12 @@ SIZES: dict[Name, Size] = {
     ),
     "mini": Size(
         image_size=256,
-        unet=UNetSize(widths=(64, 96, 160), layers=1, head_dim=32, groups=16),
-        vae=VAESize(widths=(32, 64, 128, 128), layers=1, groups=16, channels=8),
-        encoder=EncoderSize(ch=24, mult=(1, 2, 2, 4, 4), blocks=1, width=96),
+        unet=UNetSize(widths=(128, 160), layers=1, head_dim=32, groups=16),
+        vae=VAESize(patch=4, widths=(64, 96, 96), layers=1, groups=16, channels=96),
+        encoder=EncoderSize(patch=4, ch=32, mult=(1, 2, 3), blocks=1, width=96),
         token_width=128,
         rank=8,
+        by_difference=True,
     ),
     "tiny": Size(
         image_size=256,

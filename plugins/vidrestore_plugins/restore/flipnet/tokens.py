@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 def geometry(size: EncoderSize, blocks: int) -> Geometry:
     deepest = frozenset({len(size.mult) - 1})
-    return Geometry(size.ch, size.mult, blocks, size.width, heads=1, attn_enc=deepest, attn_dec=deepest)
+    return Geometry(
+        size.ch, size.mult, blocks, size.width, heads=1, attn_enc=deepest, attn_dec=deepest, patch=size.patch
+    )
 
 
 class FaceEncoder(nn.Module):

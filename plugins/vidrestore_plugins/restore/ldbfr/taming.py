@@ -28,6 +28,7 @@ class Geometry:
     attn_enc: frozenset[int] = frozenset()  # levels that attend, besides the middle
     attn_dec: frozenset[int] = frozenset()
     queried: bool = False  # the decoder attends with the encoder's features as queries
+    patch: int = 1  # px a side of what is read, and made, as one cell of 3 patch^2 channels
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -126,7 +127,7 @@ class Encoder(nn.Module):
     def __init__(self, geo: Geometry) -> None:
         super().__init__()
         self.geo, w = geo, geo.widths
-        self.conv_in = nn.Conv2d(3, geo.ch, 3, 1, 1)
+        self.conv_in = nn.Conv2d(3 * geo.patch**2, geo.ch, 3, 1, 1)
         ins = (geo.ch, *w)
         self.down = nn.ModuleList(
             Level(geo, ins[i], w[i], geo.num_res_blocks, i in geo.attn_enc) for i in range(len(w))
@@ -138,13 +139,13 @@ class Encoder(nn.Module):
         self.conv_out = nn.Conv2d(w[-1], geo.z_channels, 3, 1, 1)
 
     def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Pictures [n, 3, s, s] in [-1, 1] -> z [n, z_channels, s/f, s/f], f = 2^top.
+        """Pictures [n, 3, s, s] in [-1, 1] -> z [n, z_channels, s/f, s/f], f = patch 2^top.
 
         Beside it the queries of a ``queried`` decoder: one a level that attends there, finest first, then the
         middle's. Else none.
         """
         queries: list[Tensor] = []
-        h = self.conv_in(x)
+        h = self.conv_in(F.pixel_unshuffle(x, self.geo.patch))
         for i, level in enumerate(self.down):
             assert isinstance(level, Level)
             h = level(h)
@@ -174,7 +175,7 @@ class Decoder(nn.Module):
         for i in range(1, len(w)):
             self.up[i].upsample = Up(w[i])
         self.norm_out = norm(geo.ch)
-        self.conv_out = nn.Conv2d(geo.ch, 3, 3, 1, 1)
+        self.conv_out = nn.Conv2d(geo.ch, 3 * geo.patch**2, 3, 1, 1)
 
     def forward(self, z: Tensor, queries: list[Tensor]) -> Tensor:
         """z [n, z_channels, s, s] and the encoder's queries -> pictures [n, 3, s f, s f], about -1..1."""
@@ -186,7 +187,7 @@ class Decoder(nn.Module):
             h = level(h, left.pop() if left and level.attn else None)
             if level.upsample is not None:
                 h = level.upsample(h)
-        return self.conv_out(F.silu(self.norm_out(h)))  # type: ignore[no-any-return]
+        return F.pixel_shuffle(self.conv_out(F.silu(self.norm_out(h))), self.geo.patch)
 
 
 def resized(x: Tensor, side: int) -> Tensor:
