@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from fakes import face, faces
@@ -14,7 +15,10 @@ from vidrestore import cli
 from vidrestore.chain import ChainError
 from vidrestore.config import resolve
 from vidrestore.engine.align import FFHQ, AlignOptions
+from vidrestore.engine.likeness import ALIKE, likeness, numbers_like
+from vidrestore.engine.survey import survey
 from vidrestore.engine.tracks import ShotTracks
+from vidrestore.notes import Notes
 
 N = 40
 
@@ -109,3 +113,37 @@ def test_faces_are_listed_and_one_of_them_restored(
     assert [t["track"] for t in record["tracks"]] == [one]
     assert cli.run(["faces", str(film), "--json", str(listed)]) == 5
     assert "use -y" in capsys.readouterr().err
+
+
+@pytest.mark.media
+def test_faces_like_a_picture_are_found_and_restored(
+    media: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    film, cut = media / "faces" / "clean_crowd_crossing_1080p.mp4", {"start": 0.2, "end": 0.6}
+    whole = survey(str(film), resolve(environment={}, settings={"end": 0.2}), Notes())
+    who = max(whole, key=lambda face: face.width)
+    picture, nobody = tmp_path / "who.jpg", tmp_path / "nobody.png"
+    picture.write_bytes(who.picture)
+    cv2.imwrite(str(nobody), np.full((64, 64, 3), 90, np.uint8))
+
+    config = resolve(environment={}, settings=cut)
+    found = survey(str(film), config, Notes())
+    cosines = likeness(found, str(picture), config, Notes())
+    assert max(cosines) > 0.6, "the same person, other frames"
+    assert sorted(cosines)[-2] < ALIKE, "all the others are somebody else"
+    number = found[int(np.argmax(cosines))].number
+    assert numbers_like(str(film), str(picture), config, Notes()) == str(number)
+
+    run = ["-ss", "0.2", "-to", "0.6", "--progress", "none"]
+    out = tmp_path / "out.mkv"
+    asked = [str(film), "-o", str(out), "-vf", "restore=classic", "-preset", "ultrafast", *run]
+    assert cli.run([*asked, "--like", str(picture)]) == 0
+    record = json.loads((tmp_path / "out.mkv.json").read_text())
+    assert [t["track"] for t in record["tracks"]] == [number] and f"faces={number}" in record["chain"]
+
+    capsys.readouterr()
+    assert cli.run(["faces", str(film), "--like", str(nobody), *run]) == 4
+    assert "no face in it" in capsys.readouterr().err
+    assert cli.run([*asked, "-y", "--like", str(picture), "--region", "0+0+9+9"]) == 2
+    assert "nobody in the film is at least 0.45 alike; see: vidrestore faces" in capsys.readouterr().err
+    assert cli.run([*asked, "-y", "--like", str(picture), "--faces", "0"]) == 2

@@ -48,6 +48,8 @@ class Settings(BaseModel):
     keep_going: bool = Field(False, description="a broken-off input counts as success")
     keep_partial: bool = Field(False, description="leave an unfinished output beside the target")
     drop_alpha: bool = Field(False, description="let opacity go where the encoder cannot hold it")
+    allow_network: bool = Field(False, description="open addresses: http://, rtsp:// and their like")
+    allow_playlists: bool = Field(False, description="open lists of other files: m3u8, mpd, concat: and their like")
     pad_even: bool = Field(False, description="repeat the edge of odd pictures for encoders that need even ones")
 
 

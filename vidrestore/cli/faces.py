@@ -24,6 +24,7 @@ _PATH: Any = click.Path(path_type=Path)
 @click.option("--html", "html_path", type=_PATH, metavar="FILE", help="write one page with a picture of each")
 @click.option("-p", "--use", "preset", metavar="PRESET", help="a preset by name, or a TOML file  [default]")
 @click.option("-vf", "--chain", "chain", metavar="CHAIN", help="steps, as for the run whose faces are wanted")
+@click.option("--like", "picture", metavar="PICTURE", help="say how much each face is like the one in this picture")
 @click.option("--region", metavar="X+Y+W+H", help="only faces whose middle lies in these px")
 @click.option("-ss", "start", type=Seconds(), help="begin here; numbers are those of a run that begins here, too")
 @click.option("-to", "end", type=Seconds(), help="end here")
@@ -37,6 +38,7 @@ def command(
     html_path: Path | None,
     preset: str | None,
     chain: str | None,
+    picture: str | None,
     region: str | None,
     overwrite: bool,
     progress: str,
@@ -59,12 +61,17 @@ def command(
     notes = Notes(lambda line: say(f"warning: {line}"))
     config = resolve(preset=preset, chain=chain, settings=settings, flags_of={"align": {"region": region}})
     stop_on_signals()
+    from vidrestore.engine.likeness import likeness
     from vidrestore.engine.survey import survey
     from vidrestore.quality.cast import page
     from vidrestore.quality.report import write
 
     with teller(progress, source) as tell:
         found = survey(source, config, notes, tell)
+    if picture is not None:
+        for face, cosine in zip(found, likeness(found, picture, config, notes), strict=True):
+            face.alike = cosine
+        found.sort(key=lambda face: -(face.alike or 0.0))
     listed = json.dumps({"source": source, "chain": config.chain, "faces": [f.as_dict() for f in found]}, indent=1)
     if stdout:
         click.echo(listed)
@@ -83,11 +90,11 @@ def _show(found: list[Seen]) -> None:
     from vidrestore.quality.cast import clock
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("face", "from", "to", "frames", "width px", "score", "shot"):
+    compared = any(f.alike is not None for f in found)
+    for title in ("face", "from", "to", "frames", "width px", "score", "shot", *(["alike"] if compared else [])):
         table.add_column(title, justify="right", no_wrap=True)
     for f in found:
-        table.add_row(
-            str(f.number), clock(f.first), clock(f.last), str(f.frames), f"{f.width:.0f}", f"{f.score:.2f}", str(f.shot)
-        )
+        told = [str(f.number), clock(f.first), clock(f.last), str(f.frames), f"{f.width:.0f}", f"{f.score:.2f}"]
+        table.add_row(*told, str(f.shot), *([] if f.alike is None else [f"{f.alike:.2f}"]))
     Console().print(table)
     click.echo(f"{len(found)} face{'s' * (len(found) != 1)}")

@@ -108,6 +108,8 @@ _RUN_FLAGS: Final = (
     click.option("--keep-going", is_flag=True, default=None, help="an input that breaks off counts as success"),
     click.option("--assume-color", metavar="COLOR", help="of untagged films, e.g. bt709:limited"),
     click.option("--video-stream", type=int, metavar="N", help="which film of the file, from 0  [the largest]"),
+    click.option("--allow-network", is_flag=True, default=None, help="INPUT may be an address"),
+    click.option("--allow-playlists", is_flag=True, default=None, help="INPUT may be a list of other files"),
     click.option("--pad-even", is_flag=True, default=None, help="pad odd sizes for encoders that need even ones"),
     click.option("--drop-alpha", is_flag=True, default=None, help="let opacity go where the encoder has none"),
     click.option("--set", "assigned", multiple=True, metavar="KEY=VALUE", help="a setting of 'vidrestore config show'"),
@@ -157,6 +159,7 @@ def run_config(
 @click.option(
     "--compare", type=click.Choice(["side", "wipe"]), help="write source and result in one picture, as INPUT.compare.*"
 )
+@click.option("--like", "picture", metavar="PICTURE", help="only the faces that are like the one in this picture")
 @click.option("-y", "overwrite", is_flag=True, help="replace an existing output")
 @click.option("-n", "skip", is_flag=True, help="skip when the output exists")
 @click.option("--report", type=click.Path(path_type=Path), help="where the run record goes  [OUTPUT.json]")
@@ -170,6 +173,7 @@ def command(
     target: str | None,
     preview: float | None,
     compare: Any,
+    picture: str | None,
     overwrite: bool,
     skip: bool,
     report: Path | None,
@@ -194,11 +198,22 @@ def command(
         from vidrestore.engine.preview import span
 
         flags["start"], flags["end"] = span(source, preview, flags["start"], notes)
+    if picture is not None and flags["faces"] is not None:
+        raise UsageError("--like --faces", "both say whose faces; give one")
+    if picture is not None and source == "-":
+        raise UsageError("--like", "a film is read twice for it", "name a file")
     config = run_config(encoder, **flags)
     stop_on_signals()
     from vidrestore.cli.progress import teller
     from vidrestore.engine.job import COMPARING, PREVIEWING, RESTORING, Job, run
 
+    if picture is not None:
+        from vidrestore.engine.likeness import numbers_like
+
+        with teller(progress, source) as tell:
+            flags["faces"] = numbers_like(source, picture, config, notes, tell)
+        say(f"faces like {picture}: {flags['faces']}")
+        config = run_config(encoder, **flags)
     work = COMPARING if compare else RESTORING if preview is None else PREVIEWING
     job = Job(
         source, target, config, overwrite=overwrite, skip_existing=skip, report=report, work=work, compare=compare

@@ -40,6 +40,7 @@ class Seen:
     score: float = 0.0  # the detector's best
     picture: bytes = b""  # JPEG of the frame that shows it best
     best: float = 0.0
+    alike: float | None = None  # cosine to a reference picture
 
     @property
     def width(self) -> float:
@@ -57,6 +58,7 @@ class Seen:
             "width": round(self.width, 1),
             "largest": round(max(self.widths), 1),
             "score": round(self.score, 3),
+            **({} if self.alike is None else {"alike": round(self.alike, 3)}),
         }
 
 

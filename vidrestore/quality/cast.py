@@ -58,10 +58,11 @@ def page(source: str, faces: Sequence[Seen]) -> str:
 
 def _face(face: Seen) -> str:
     data = base64.b64encode(face.picture).decode()
+    alike = "" if face.alike is None else f", {face.alike:.2f} alike"
     return (
         f'<li id="face-{face.number}"><img alt="face {face.number}" src="data:image/jpeg;base64,{data}">'
         f"<b>{face.number}</b><br>{clock(face.first)} &ndash; {clock(face.last)}<br>"
-        f'<span class="soft">{face.width:.0f} px wide, {face.frames} frames, shot {face.shot}</span></li>'
+        f'<span class="soft">{face.width:.0f} px wide, {face.frames} frames, shot {face.shot}{alike}</span></li>'
     )
 
 
