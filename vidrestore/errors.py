@@ -7,6 +7,7 @@
     +-- InputAccessError   3    missing, permission, a directory, a refused protocol
     +-- InputMediaError    4    not media, no video, no frames, unsupported or encrypted
     +-- OutputError        5    exists, same file, not writable, disk full, container or encoder cannot hold it
+    |   +-- BusyOutput     5    another run is writing it; that passes
     +-- RunError           6    a failure after the first frame
     |   +-- PartialInput   6    the input broke off; the frames before were published
     +-- ResourceError      7    weights, optional packages, devices, memory
@@ -51,6 +52,10 @@ class InputMediaError(VidrestoreError):
 
 class OutputError(VidrestoreError):
     exit_code = 5
+
+
+class BusyOutput(OutputError):
+    """Another run is writing it just now."""
 
 
 class RunError(VidrestoreError):

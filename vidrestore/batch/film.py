@@ -12,25 +12,26 @@ import shutil
 from bisect import bisect_right
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise, takewhile
+from socket import gethostname
 from typing import TYPE_CHECKING, Any
 
 from vidrestore.batch.ledger import page_of, put_together
 from vidrestore.batch.previews import Preview, keep_best
 from vidrestore.batch.reel import Reel
 from vidrestore.batch.spec import Spec
-from vidrestore.batch.store import Lost, Segment, Store
+from vidrestore.batch.store import Lost, Segment
 from vidrestore.engine.clock import Clock
 from vidrestore.engine.job import RESTORING, OpenFilm, describe_input, encode_settings, opened, stages_of
 from vidrestore.engine.record import Record, write_json, write_text
-from vidrestore.errors import InputMediaError, OutputError, RunError
+from vidrestore.errors import InputMediaError, OutputError, ResourceError, RunError
 from vidrestore.media.segments import Piece, check_film, check_piece, join_sink, piece_sink, sha256_of
 from vidrestore.notes import Notes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from vidrestore.batch.store import Job, Task
+    from vidrestore.batch.store import Desk, Job, Task
     from vidrestore.config import RunConfig
     from vidrestore.engine.pipeline import Stages, State
     from vidrestore.types import Frame, Window
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 class Bench:
     """What a worker keeps between tasks: the store, its name there, models that are loaded, a film that is open."""
 
-    store: Store
+    store: Desk
     owner: str
     beat: Callable[[int], None]  # called with the frames that are done
     device: str | None = None  # instead of the spec's "auto"
@@ -61,14 +62,18 @@ class Bench:
             self.reels[job.id] = Reel(str(job.source), config)
         return self.reels[job.id]
 
-    def models(self, config: RunConfig, record: Record) -> Stages:
-        """All plugins, opened once."""
+    def models(self, config: RunConfig, record: Record, weights: Mapping[str, str]) -> Stages:
+        """All plugins, opened once. Raises ResourceError where their weights are not those that were asked for."""
         key = config.chain + repr(config.settings)
         if key not in self.stages:
             self.stages.clear()  # one model a device
             self.stages[key] = (stages_of(config, record), record)
         stages, first = self.stages[key]
         record.device, record.torch_threads, record.weights = first.device, first.torch_threads, first.weights
+        other = next((name for name, found in record.weights.items() if weights.get(name) != found), None)
+        if other is not None:
+            what = f"the weights '{other}' on {gethostname()} are not those that the batch was begun with"
+            raise ResourceError("batch", what, "vidrestore weights list shows what is there")
         return stages
 
     def forget(self) -> None:
@@ -252,7 +257,7 @@ def _frames(
 
     cuts = json.loads(bench.store.tasks(job.id, "scan")[0].result)["cuts"]
     number = bisect_right(cuts, task.begin) - 1
-    stages = bench.models(config, record)
+    stages = bench.models(config, record, Spec.read(job.spec).weights)
     shot_end = cuts[number + 1] if number + 1 < len(cuts) else None
     goes_on = any(t.number == task.number + 1 and t.continues for t in bench.store.tasks(job.id))
     if not task.continues and not goes_on:

@@ -20,14 +20,15 @@ class Owner:
     boot: str
     pid: int
     start: str  # clock ticks after boot; a number that is used again begins at another time
+    hand: str = ""  # which of those that work for it elsewhere, and end with it
 
     def text(self) -> str:
         return json.dumps(asdict(self), sort_keys=True)
 
 
-def this_process() -> Owner:
+def this_process(hand: str = "") -> Owner:
     """The process that asks."""
-    return Owner(_host(), _boot(), os.getpid(), start_of(os.getpid()) or "")
+    return Owner(_host(), _boot(), os.getpid(), start_of(os.getpid()) or "", hand)
 
 
 def alive(text: str, silent: float) -> bool:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from vidrestore.batch.store import Store
+    from vidrestore.batch.store import Desk
     from vidrestore.types import Frame, Window
 
 FOLDER: Final = "previews"
@@ -43,7 +43,7 @@ class Preview:
             piece.with_suffix(f".{kind}").write_bytes(data)
 
 
-def keep_best(store: Store, job: int, pieces: Sequence[tuple[float, Path]]) -> None:
+def keep_best(store: Desk, job: int, pieces: Sequence[tuple[float, Path]]) -> None:
     """Keep the pictures of the segment in which most was changed; the others go with it."""
     _, best = max(pieces, key=lambda piece: piece[0])
     folder = store.folder / FOLDER

@@ -25,15 +25,15 @@ if TYPE_CHECKING:
 
     from vidrestore.batch.store import Store
 
-_TICK: Final = 0.2  # seconds
-_DEATHS: Final = 3
+TICK: Final = 0.2  # seconds
+DEATHS: Final = 3  # one after another, without a task
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
     """How a batch is run."""
 
-    workers: int = 1
+    workers: int | None = None  # None: one, or in a cluster one a GPU, or one a machine where there is none
     keep_going: bool = False  # go on with the other films when one has failed
     retries: int = 2  # of a task, after faults that may pass
     stall: float = 300.0  # seconds without a sign of life after which a worker is ended
@@ -52,10 +52,10 @@ class _Hand:
 
 def run(store: Store, rules: Rules, tell: Callable[[dict[str, Any]], None]) -> None:
     """Work until every job has ended, or one has failed and the others are not to go on. ``tell`` gets what workers
-    say: {"event": begin | end | alive | failed | stalled | died, "job", ...}."""
+    say: {"event": begin | end | alive | failed | stalled | died, "job", "worker", ...}."""
     lines: queue.Queue[tuple[_Hand, bytes]] = queue.Queue()
     before = store.failures()
-    hands = [_start(store, rules, nth, lines) for nth in range(rules.workers)]
+    hands = [_start(store, rules, nth, lines) for nth in range(rules.workers or 1)]
     try:
         while hands and (rules.keep_going or store.failures() <= before):
             _listen(lines, tell)
@@ -63,13 +63,13 @@ def run(store: Store, rules: Rules, tell: Callable[[dict[str, Any]], None]) -> N
                 if hand.process.poll() is None and time.monotonic() - hand.heard > rules.stall:
                     hand.process.kill()
                     hand.process.wait()
-                    _let_go(store, hand, rules, tell, "stalled", f"no frame for {rules.stall:.0f} s")
+                    _let_go(store, hand, rules, tell, "stalled", stalled(rules))
                 elif hand.process.poll():
                     code = hand.process.returncode
                     what = f"its worker was ended by signal {-code}" if code < 0 else f"its worker ended with {code}"
                     _let_go(store, hand, rules, tell, "died", what)
                 if hand.process.poll():
-                    if hand.deaths >= _DEATHS:
+                    if hand.deaths >= DEATHS:
                         raise RunError("batch", "workers end before they begin", "see what they say above")
                     hands[i] = _start(store, rules, hand.nth, lines, hand.deaths)
             hands = [hand for hand in hands if hand.process.poll() is None or hand.process.returncode]
@@ -103,24 +103,35 @@ def _read(hand: _Hand, lines: queue.Queue[tuple[_Hand, bytes]]) -> None:
 def _listen(lines: queue.Queue[tuple[_Hand, bytes]], tell: Callable[[dict[str, Any]], None]) -> None:
     """Everything that is to be heard now, after waiting a moment for it."""
     with suppress(queue.Empty):
-        hand, line = lines.get(timeout=_TICK)
+        hand, line = lines.get(timeout=TICK)
         while True:
             hand.heard = time.monotonic()
             with suppress(ValueError):
-                tell(json.loads(line))
+                tell({**json.loads(line), "worker": hand.nth})
             hand, line = lines.get_nowait()
 
 
 def _let_go(
     store: Store, hand: _Hand, rules: Rules, tell: Callable[[dict[str, Any]], None], event: str, what: str
 ) -> None:
-    """What a worker that is gone was doing has failed."""
-    task = store.held_by(hand.owner)
+    held = let_go(store, hand.owner, rules, tell, event, what)
+    hand.deaths = 0 if held else hand.deaths + 1
+
+
+def let_go(
+    store: Store, owner: str, rules: Rules, tell: Callable[[dict[str, Any]], None], event: str, what: str
+) -> bool:
+    """What a worker that is gone was doing has failed. False where it was doing nothing."""
+    task = store.held_by(owner)
     if task is None:
-        hand.deaths += 1
-        return
-    hand.deaths = 0
+        return False
     again = back_off(task.attempts) if task.attempts < rules.retries else None
     with suppress(Lost):
-        store.failed(task, hand.owner, 6, what, again)
+        store.failed(task, owner, 6, what, again)
         tell({"event": event, "job": task.job, "what": what, "again": again})
+    return True
+
+
+def stalled(rules: Rules) -> str:
+    """What is said of a worker that was ended."""
+    return f"no frame for {rules.stall:.0f} s"

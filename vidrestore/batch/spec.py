@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _ENDS: Final = 1 << 20  # bytes of a file's head and tail that stand for it
 _CHANGES_NOTHING: Final = ("prefetch_mb", "keep_partial")
 _NOWHERE: Final = {"XDG_CONFIG_HOME": os.devnull}  # an environment that says nothing
-_WITH_WEIGHTS: Final = ("detect", "assess", "restore", "embed")
+_WITH_WEIGHTS: Final = ("detect", "assess", "restore", "embed", "blend")
 
 
 @dataclass(frozen=True, slots=True)

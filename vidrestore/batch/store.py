@@ -13,7 +13,7 @@ import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 from vidrestore.batch.owner import alive
 from vidrestore.errors import OutputError, UsageError
@@ -116,6 +116,24 @@ class Segment:
 
 class Lost(Exception):
     """The lease is no longer ours: another process has the task, or the job was cancelled."""
+
+
+class Desk(Protocol):
+    """What a worker needs of a store: it may lie in the same process, or on another machine. Its methods are those of
+    `Store`."""
+
+    out: Path
+    folder: Path
+
+    def job(self, number: int) -> Job: ...
+    def tasks(self, job: int, kind: Kind = "restore") -> list[Task]: ...
+    def beat(self, task: Task, owner: str) -> None: ...
+    def planned(self, task: Task, owner: str, segments: Sequence[Segment], result: str) -> None: ...
+    def restored(self, task: Task, owner: str, result: str) -> None: ...
+    def redo(self, task: Task, owner: str, numbers: Sequence[int]) -> None: ...
+    def publishing(self, task: Task, owner: str, sha256: str) -> None: ...
+    def published(self, task: Task, owner: str, result: str, code: int, reason: str) -> None: ...
+    def failed(self, task: Task, owner: str, code: int, reason: str, again_in: float | None) -> None: ...
 
 
 class Store:

@@ -17,12 +17,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from vidrestore.batch.owner import this_process
 from vidrestore.batch.store import Lost, Store
-from vidrestore.errors import OutputError, VidrestoreError, exit_code_of, printable
+from vidrestore.errors import BusyOutput, OutputError, VidrestoreError, exit_code_of, printable
 
 if TYPE_CHECKING:
-    from vidrestore.batch.store import Task
+    from collections.abc import Callable
 
-AGAIN: Final = (1, 6, 7)  # exit codes after which another try may succeed
+    from vidrestore.batch.store import Desk, Task
+
+_AGAIN: Final = (1, 6, 7)  # exit codes after which another try may succeed
 _BEAT: Final = 15.0  # seconds between two signs of life in the store
 _SAY: Final = 0.5  # ... and on standard output
 _IDLE: Final = 0.2  # seconds until the store is asked again
@@ -40,7 +42,15 @@ def main(arguments: list[str]) -> None:
     code = 0
     try:
         with Store.existing(out) as store:
-            _Worker(store, nth, retries).run()
+            me = this_process().text()
+            worker = Worker(store, me, retries, _say, device_of(nth))
+            while store.unfinished():
+                task = store.claim(me)
+                if task is not None:
+                    worker.do(task)
+                    continue
+                _say({"event": "idle"})
+                time.sleep(_IDLE)
     except OutputError as error:  # the store itself cannot be written, and so nobody be told there
         code = error.exit_code
     sys.stdout.flush()
@@ -53,63 +63,63 @@ def _end_with_runner() -> None:
     os._exit(0)
 
 
-class _Worker:
-    def __init__(self, store: Store, nth: int, retries: int) -> None:
-        self._store, self._nth, self._retries = store, nth, retries
-        self._me = this_process().text()
+def _say(event: dict[str, Any]) -> None:
+    print(json.dumps(event), flush=True)
+
+
+class Worker:
+    """Does one task after another, with models that stay loaded, and says what it does."""
+
+    def __init__(
+        self, store: Desk, owner: str, retries: int, say: Callable[[dict[str, Any]], None], device: str | None = None
+    ) -> None:
+        from vidrestore.batch.film import Bench
+
+        self._store, self._owner, self._retries, self._say = store, owner, retries, say
+        self._bench = Bench(store, owner, self._beat, device)
         self._task: Task | None = None
         self._said = self._beaten = 0.0
 
-    def run(self) -> None:
-        """Until no job is open."""
-        from vidrestore.batch.film import Bench
-
-        bench = Bench(self._store, self._me, self._beat, device_of(self._nth))
-        while self._store.unfinished():
-            self._task = self._store.claim(self._me)
-            if self._task is None:
-                self._say("idle")
-                time.sleep(_IDLE)
-                continue
-            self._beaten = time.monotonic()
-            self._say("begin", job=self._task.job, kind=self._task.kind, number=self._task.number)
-            self._do(bench, self._task)
-
-    def _do(self, bench: Any, task: Task) -> None:
+    def do(self, task: Task) -> None:
+        """A task that was leased to the owner. What goes wrong with it is entered in the store."""
         from vidrestore.batch.film import work
 
+        self._task, self._beaten = task, time.monotonic()
+        self._tell("begin", kind=task.kind, number=task.number)
         try:
-            work(bench, task)
+            work(self._bench, task)
         except Lost:
-            self._say("lost", job=task.job)
+            self._tell("lost")
         except Exception as error:
             self._fail(task, error)
         else:
-            self._say("end", job=task.job, kind=task.kind, frames=task.end - task.begin)
+            self._tell("end", kind=task.kind, frames=task.end - task.begin)
 
     def _fail(self, task: Task, error: Exception) -> None:
         code = (
             7 if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" else exit_code_of(error)
         )
         what = _said(error, str(self._store.job(task.job).source))
-        again = back_off(task.attempts) if code in AGAIN and task.attempts < self._retries else None
+        passing = code in _AGAIN or isinstance(error, BusyOutput)
+        again = back_off(task.attempts) if passing and task.attempts < self._retries else None
         try:
-            self._store.failed(task, self._me, code, printable(what)[:400], again)
+            self._store.failed(task, self._owner, code, printable(what)[:400], again)
         except Lost:
             return
-        self._say("failed", job=task.job, code=code, what=printable(what), again=again)
+        self._tell("failed", code=code, what=printable(what), again=again)
 
     def _beat(self, frames: int) -> None:
         now = time.monotonic()
         if now - self._beaten > _BEAT and self._task is not None:
             self._beaten = now
-            self._store.beat(self._task, self._me)
+            self._store.beat(self._task, self._owner)
         if now - self._said > _SAY and self._task is not None:
-            self._say("alive", job=self._task.job, kind=self._task.kind, frames=frames)
+            self._tell("alive", kind=self._task.kind, frames=frames)
 
-    def _say(self, event: str, **values: Any) -> None:
+    def _tell(self, event: str, **values: Any) -> None:
+        assert self._task is not None
         self._said = time.monotonic()
-        print(json.dumps({"event": event, **values}), flush=True)
+        self._say({"event": event, "job": self._task.job, **values})
 
 
 def _said(error: Exception, source: str) -> str:

@@ -28,6 +28,28 @@ docs/archives.md says what is kept, what is written beside a film, and how a man
 """
 
 
+def _of_running(command: Any) -> Any:
+    """The options of whatever works on a batch."""
+    for option in (
+        click.option("--debug", is_flag=True, help="show tracebacks"),
+        click.option(
+            "--progress", type=click.Choice(["auto", "json", "none"]), default="auto", help="how to tell it  [auto]"
+        ),
+        click.option(
+            "--stall", type=click.FloatRange(1), default=300, metavar="S", help="seconds without a frame  [300]"
+        ),
+        click.option(
+            "--retries", type=click.IntRange(0, 100), default=2, metavar="N", help="after faults that may pass  [2]"
+        ),
+        click.option("--ray", metavar="ADDRESS", help="workers in a Ray cluster: auto, or HOST:PORT of its head"),
+        click.option(
+            "--workers", type=click.IntRange(1, 256), metavar="N", help="processes  [1; with --ray one a GPU]"
+        ),
+    ):
+        command = option(command)
+    return command
+
+
 @click.group(context_settings=_SETTINGS, epilog=_EPILOG, no_args_is_help=False)
 def command() -> None:
     """Restore many films. A batch that was stopped, or killed, goes on where it was."""
@@ -46,15 +68,11 @@ def command() -> None:
 @click.option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:N or mps  [auto]")
 @click.option("-y", "overwrite", is_flag=True, help="replace existing outputs")
 @click.option("--dry-run", is_flag=True, help="say what would be done, and about how long it would take")
-@click.option("--workers", type=click.IntRange(1, 256), default=1, metavar="N", help="processes  [1]")
 @click.option("--keep-going", is_flag=True, help="go on with the other films when one fails")
-@click.option("--retries", type=click.IntRange(0, 100), default=2, metavar="N", help="after faults that may pass  [2]")
-@click.option("--stall", type=click.FloatRange(1), default=300, metavar="S", help="seconds without a frame  [300]")
 @click.option("--segment", type=click.IntRange(8), default=240, metavar="N", help="frames, about, of a segment  [240]")
 @click.option("--hash", "whole", is_flag=True, help="tell sources apart by all their bytes, not by time and ends")
-@click.option("--progress", type=click.Choice(["auto", "json", "none"]), default="auto", help="how to tell it  [auto]")
 @click.option("--set", "assigned", multiple=True, metavar="KEY=VALUE", help="any setting of 'vidrestore config show'")
-@click.option("--debug", is_flag=True, help="show tracebacks")
+@_of_running
 @click.pass_obj
 def run(
     encoder: dict[str, str],
@@ -67,7 +85,8 @@ def run(
     gate: str | None,
     overwrite: bool,
     dry_run: bool,
-    workers: int,
+    workers: int | None,
+    ray: str | None,
     keep_going: bool,
     retries: int,
     stall: float,
@@ -94,11 +113,11 @@ def run(
         whole, overwrite,
     )  # fmt: skip
     if dry_run:
-        return _dry_run(films, out, asked, workers)
+        return _dry_run(films, out, asked, workers or 1)
     with Store(out) as store:
         for planned in plan(store, films, asked):
             enqueue(store, planned)
-        return _work(store, Rules(workers, keep_going, retries, stall), progress)
+        return _work(store, Rules(workers, keep_going, retries, stall), ray, progress)
 
 
 @command.command(context_settings=_SETTINGS)
@@ -117,12 +136,10 @@ def status(out: Path, as_json: bool) -> None:
 
 @command.command(context_settings=_SETTINGS)
 @click.argument("out", type=_PATH)
-@click.option("--workers", type=click.IntRange(1, 256), default=1, metavar="N", help="processes  [1]")
-@click.option("--retries", type=click.IntRange(0, 100), default=2, metavar="N", help="after faults that may pass  [2]")
-@click.option("--stall", type=click.FloatRange(1), default=300, metavar="S", help="seconds without a frame  [300]")
-@click.option("--progress", type=click.Choice(["auto", "json", "none"]), default="auto", help="how to tell it  [auto]")
-@click.option("--debug", is_flag=True, help="show tracebacks")
-def retry(out: Path, workers: int, retries: int, stall: float, progress: str, debug: bool) -> int:
+@_of_running
+def retry(
+    out: Path, workers: int | None, ray: str | None, retries: int, stall: float, progress: str, debug: bool
+) -> int:
     """Try the failed films again, as they were asked for, and go on with those that are open."""
     from vidrestore.batch.planning import again
     from vidrestore.batch.runner import Rules
@@ -131,7 +148,7 @@ def retry(out: Path, workers: int, retries: int, stall: float, progress: str, de
     with Store.existing(out) as store:
         for job in store.jobs():
             again(store, job)
-        return _work(store, Rules(workers, True, retries, stall), progress)
+        return _work(store, Rules(workers, True, retries, stall), ray, progress)
 
 
 @command.command(context_settings=_SETTINGS)
@@ -191,16 +208,19 @@ def report(out: Path, as_json: bool) -> None:
             click.echo(str(path))
 
 
-def _work(store: Store, rules: Any, progress: str) -> int:
+def _work(store: Store, rules: Any, ray: str | None, progress: str) -> int:
+    from vidrestore.batch import cluster, runner
     from vidrestore.batch.report import rows, summary
-    from vidrestore.batch.runner import run as work
     from vidrestore.batch.sweeping import sweep
     from vidrestore.cli.batch_progress import telling
 
     stop_on_signals()
     sweep(store)
     with telling(progress, store) as tell:
-        work(store, rules, tell)
+        if ray is None:
+            runner.run(store, rules, tell)
+        else:
+            cluster.run(store, rules, ray, tell)
     found = rows(store)
     for row in found:
         if row["code"]:

@@ -9,7 +9,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vidrestore.errors import OutputError
+from vidrestore.errors import BusyOutput, OutputError
 from vidrestore.media.faults import write_error
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class PartFile:
             raise _folder_error(target, error) from error
         if not _locked(self._lock):
             os.close(self._lock)
-            raise OutputError(str(target), "is being written by another run")
+            raise BusyOutput(str(target), "is being written by another run")
         os.truncate(self.path, 0)
 
     def publish(self) -> None:
