@@ -14,6 +14,7 @@ from vidrestore.errors import ClosedPipe, OutputError, UsageError, VidrestoreErr
 from vidrestore.media.comparing import Compared
 from vidrestore.media.encoding import EncodeSettings
 from vidrestore.media.filtering import Filtered, check
+from vidrestore.media.opening import address_scheme, stem_of
 from vidrestore.media.reader import ReadSettings
 from vidrestore.media.tracks import default_suffix
 from vidrestore.notes import Notes
@@ -99,6 +100,8 @@ def _run(job: Job, work: Work, record: Record, notes: Notes, tell: Callable[[Pro
     if job.source == "-" and job.target is None:
         what = "standard input has no name to derive the output's from"
         raise UsageError("-", what, "add -o FILE, or -o - for a pipe")
+    if address_scheme(job.source) and job.target is None:
+        raise UsageError(job.source, "an address has no folder for the output", "add -o FILE")
     if job.compare and job.source == "-":
         raise UsageError("--compare", "a film is read twice to be compared", "name a file")
     with ExitStack() as stack:
@@ -326,6 +329,8 @@ def read_settings(config: RunConfig) -> ReadSettings:
         assume_color=s.assume_color,
         strict=s.strict,
         keep_going=s.keep_going,
+        network=s.allow_network,
+        playlists=s.allow_playlists,
     )
 
 
@@ -368,7 +373,7 @@ def target_of(job: Job, source: Source) -> Path | None:
     path = Path(job.target or job.source)
     if job.target is None:
         suffix = (job.work or RESTORING).suffix
-        path = path.with_name(f"{path.stem}.{suffix}{default_suffix(source.info, source.streams)}")
+        path = path.with_name(f"{stem_of(job.source)}.{suffix}{default_suffix(source.info, source.streams)}")
     return path if job.folder is None else job.folder / path.name
 
 
@@ -431,7 +436,7 @@ def describe_input(record: Record, source: Source) -> None:
         "matrix": layout.matrix,
         "full_range": layout.full_range,
         "streams": [str(s) for s in info.streams],
-        "size": Path(record.source).stat().st_size if record.source != "-" else None,
+        "size": Path(record.source).stat().st_size if Path(record.source).is_file() else None,
     }
 
 

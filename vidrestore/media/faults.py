@@ -63,6 +63,8 @@ def open_error(subject: str, error: BaseException, lines: list[str], head: bytes
             "moov atom missing (the recording was cut off)",
             "try untrunc or remux with the camera's tool",
         )
+    if isinstance(error, av.error.ExitError):
+        return InputAccessError(subject, "does not answer")
     if isinstance(error, EOFError):
         return InputMediaError(subject, "no frames (it ends with its header)")
     if isinstance(error, (av.InvalidDataError, av.error.ArgumentError)):

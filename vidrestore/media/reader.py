@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain, pairwise
@@ -18,7 +18,7 @@ from vidrestore.errors import InputMediaError, PartialInput, RunError, Vidrestor
 from vidrestore.media import probe
 from vidrestore.media.faults import AV_ERRORS, reason
 from vidrestore.media.feed import Feed
-from vidrestore.media.opening import STILL_FORMATS, open_input
+from vidrestore.media.opening import STILL_FORMATS, open_input, waiting
 from vidrestore.media.pictures import Pictures
 from vidrestore.media.timing import Clock
 from vidrestore.types import Frame
@@ -55,6 +55,8 @@ class ReadSettings:
     strict: bool = False  # fail (6) at the first fault instead of repairing
     keep_going: bool = False  # an input that breaks off is a note, not a failure
     copy: bool = True  # collect the packets of the other streams
+    network: bool = False  # addresses are opened, too
+    playlists: bool = False  # ... and lists of other files
 
 
 class PyAVDecoder:
@@ -82,19 +84,23 @@ class PyAVDecoder:
     ) -> Iterator[Source]:
         """Open a path, or standard input for ``-``. The first pictures are decoded at once, so that what cannot
         be read fails here: InputAccessError (3), InputMediaError (4). ``open_decoder`` decodes in libav's place."""
-        hardware = self._hardware()
-        container = open_input(source, hwaccel=hardware)
-        try:
-            film = Source(source, container, notes, settings or ReadSettings(), open_decoder or self._open_decoder)
+        wanted = settings or ReadSettings()
+        with ExitStack() as stack:
+            with waiting(source, notes):
+                container = open_input(
+                    source,
+                    network=wanted.network,
+                    playlists=wanted.playlists,
+                    rate=wanted.rate,
+                    hwaccel=self._hardware(),
+                )
+                stack.callback(container.close)
+                film = Source(source, container, notes, wanted, open_decoder or self._open_decoder)
+            stack.callback(film.close)
             if self.options.hwaccel != "none" and not film.in_hardware:
                 where = "" if self.options.hwaccel == "auto" else f"{self.options.hwaccel}: "
                 notes.warn("no_hwaccel", source, f"{where}no hardware here decodes it; it is decoded in software")
-            try:
-                yield film
-            finally:
-                film.close()
-        finally:
-            container.close()
+            yield film
 
     def _hardware(self) -> HWAccel | None:
         """The hardware asked for, or the first that works; None where there is none."""
@@ -248,7 +254,7 @@ class Source:
     def _is_regular(self, head: list[Any]) -> bool:
         """Whether frames are numbered by rate, as their stream has no times of its own."""
         timeless = all(p.pts is None and p.dts is None for p in head)
-        return self.settings.rate is not None or timeless or self._formats[0] in _RAW
+        return self.settings.rate is not None or timeless or self._formats[0] in (*_RAW, "image2")
 
     def _rate(self, head: list[Any]) -> Fraction:
         if self.settings.rate is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,6 @@ from vidrestore.errors import InputMediaError
 from vidrestore.media.faults import AV_ERRORS, reason
 from vidrestore.media.formats import Colour, layout_of
 from vidrestore.media.opening import open_input
-from vidrestore.media.reader import ReadSettings
 from vidrestore.notes import Notes
 from vidrestore.types import Frame
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from vidrestore.media.probe import MediaInfo
+    from vidrestore.media.reader import ReadSettings
 
 _SRGB = Colour(primaries=1, transfer=13, matrix=0, range=2)  # H.273 numbers
 _MICRO = Fraction(1, 1_000_000)
@@ -48,10 +49,7 @@ def pictures_at(decoder: Any, source: str, settings: ReadSettings, seconds: Sequ
     """The first frame at or after each of these times, in seconds from the film's beginning, by seeking; none for a
     time behind the last."""
     for second in seconds:
-        here = ReadSettings(
-            start=second, video_stream=settings.video_stream, rate=settings.rate, assume_color=settings.assume_color,
-            keep_going=True, copy=False,
-        )  # fmt: skip
+        here = replace(settings, start=second, end=None, strict=False, keep_going=True, copy=False)
         try:
             with decoder.open(source, Notes(), settings=here) as film:
                 yield from _first(film)
