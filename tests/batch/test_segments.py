@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from skimage.data import astronaut
 
-from vidrestore.batch.film import cut_up
+from vidrestore.batch.scanning import cut_up
 from vidrestore.batch.store import Segment
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from vidrestore.engine.record import HeldBack, Record, TrackRecord
+from vidrestore.engine.record import HeldBack, Record, TrackRecord, Unaltered, around
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -23,7 +23,9 @@ def page_of(record: Record, notes: Notes, begin: int, next_track: int) -> dict[s
         "faces": record.faces,
         "shots": record.shots,
         "tracks": [asdict(track) for track in record.tracks.values()],
+        "unaltered": [asdict(track) for track in record.unaltered.values()],
         "strengths": asdict(record.strengths),
+        "course": list(record.course.seconds.items()),
         "seconds": record.seconds,
         "device": record.device,
         "torch_threads": record.torch_threads,
@@ -49,10 +51,14 @@ def put_together(record: Record, notes: Notes, pages: Iterable[tuple[bool, dict[
         record.shots += [shot for shot in page["shots"] if shot["shot"] not in known]
         for row in page["tracks"]:
             _enter(record, _track(row, offset))
+        for row in page["unaltered"]:
+            _enter_unaltered(record, Unaltered(**{**row, "track": row["track"] + offset}))
         strengths = record.strengths
         strengths.faces += page["strengths"]["faces"]
         strengths.untouched += page["strengths"]["untouched"]
         strengths.total += page["strengths"]["total"]
+        for second, found in page["course"]:
+            record.course.add(second, found)
         for stage, spent in page["seconds"].items():
             sums = record.seconds.setdefault(stage, {"wall": 0.0, "cpu": 0.0})
             for kind, seconds in spent.items():
@@ -75,8 +81,10 @@ def _enter(record: Record, track: TrackRecord) -> None:
         return
     frames = known.frames + track.frames
     known.mean_change += (track.mean_change - known.mean_change) * track.frames / max(frames, 1)
-    known.last_pts, known.frames = track.last_pts, frames
+    known.mask_area += (track.mask_area - known.mask_area) * track.frames / max(frames, 1)
+    known.last_frame, known.last_pts, known.frames = track.last_frame, track.last_pts, frames
     known.box, known.score = track.box, max(known.score, track.score)
+    known.region = around(known.region, track.region)
     seen = [identity for identity in (known.identity, track.identity) if identity is not None]
     known.identity = min(seen, default=None)
     for held in track.held_back:
@@ -87,3 +95,13 @@ def _enter(record: Record, track: TrackRecord) -> None:
         last.last_frame, last.last_pts = held.last_frame, held.last_pts
         last.least_share = min(last.least_share, held.least_share)
         last.causes += [cause for cause in held.causes if cause not in last.causes]
+
+
+def _enter_unaltered(record: Record, track: Unaltered) -> None:
+    """Add a face that was left alone, or what a later part of its shot tells of it."""
+    known = record.unaltered.setdefault(track.track, track)
+    if known is track:
+        return
+    known.last_frame, known.last_pts, known.frames = track.last_frame, track.last_pts, known.frames + track.frames
+    known.box, known.score = track.box, max(known.score, track.score)
+    known.reasons += [reason for reason in track.reasons if reason not in known.reasons]

@@ -39,6 +39,7 @@ class Asked:
     segment: int = 240
     whole: bool = False  # sources are told apart by all of their bytes
     overwrite: bool = False
+    masks: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +112,8 @@ def _spec(film: Wanted, asked: Asked, specs: dict[str, Spec]) -> Spec:
             flags_of=asked.flags_of,
         )
         check_batch(config)
-        specs[options] = Spec.of(config, asked.segment, weights_of(config), overwrite=asked.overwrite)
+        weights = weights_of(config)
+        specs[options] = Spec.of(config, asked.segment, weights, overwrite=asked.overwrite, masks=asked.masks)
     return specs[options]
 
 

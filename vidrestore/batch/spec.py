@@ -34,15 +34,18 @@ class Spec:
     segment: int  # frames, about
     weights: dict[str, str]  # name -> SHA-256
     overwrite: bool = False
+    masks: bool = False  # a film of masks beside the output
 
     @classmethod
-    def of(cls, config: RunConfig, segment: int, weights: dict[str, str], *, overwrite: bool) -> Spec:
+    def of(
+        cls, config: RunConfig, segment: int, weights: dict[str, str], *, overwrite: bool, masks: bool = False
+    ) -> Spec:
         """Settle a configuration."""
         settings = config.settings.model_dump(mode="json")
         settings["threads"] = settings["threads"] or network_threads()
         if "threads" not in config.encoder:
             settings["encoder_threads"] = settings["encoder_threads"] or default_threads()
-        return cls(config.preset, config.chain, settings, dict(config.encoder), segment, weights, overwrite)
+        return cls(config.preset, config.chain, settings, dict(config.encoder), segment, weights, overwrite, masks)
 
     def config(self) -> RunConfig:
         """The configuration. Raises UsageError."""
@@ -60,6 +63,7 @@ class Spec:
         """What makes it this job: source, options, weights, version and output."""
         counted = {k: v for k, v in self.settings.items() if k not in _CHANGES_NOTHING}
         parts = [identity, self.chain, counted, self.encoder, self.segment, self.weights, os.fsencode(output).hex()]
+        parts += ["masks"] if self.masks else []
         return sha256(json.dumps([*parts, __version__], sort_keys=True).encode()).hexdigest()
 
 

@@ -73,7 +73,7 @@ class Worker:
     def __init__(
         self, store: Desk, owner: str, retries: int, say: Callable[[dict[str, Any]], None], device: str | None = None
     ) -> None:
-        from vidrestore.batch.film import Bench
+        from vidrestore.batch.bench import Bench
 
         self._store, self._owner, self._retries, self._say = store, owner, retries, say
         self._bench = Bench(store, owner, self._beat, device)

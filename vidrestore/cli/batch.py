@@ -70,6 +70,7 @@ def command() -> None:
 @click.option("--dry-run", is_flag=True, help="say what would be done, and about how long it would take")
 @click.option("--keep-going", is_flag=True, help="go on with the other films when one fails")
 @click.option("--segment", type=click.IntRange(8), default=240, metavar="N", help="frames, about, of a segment  [240]")
+@click.option("--masks", is_flag=True, help="write what was blended where beside each output, and prove the rest")
 @click.option("--hash", "whole", is_flag=True, help="tell sources apart by all their bytes, not by time and ends")
 @click.option("--set", "assigned", multiple=True, metavar="KEY=VALUE", help="any setting of 'vidrestore config show'")
 @_of_running
@@ -91,6 +92,7 @@ def run(
     retries: int,
     stall: float,
     segment: int,
+    masks: bool,
     whole: bool,
     progress: str,
     assigned: tuple[str, ...],
@@ -110,7 +112,7 @@ def run(
     films = find(sources, out)
     asked = Asked(
         preset, chain, {**settings, **assignments(assigned)}, encoder, config_file, {"gate": {"mode": gate}}, segment,
-        whole, overwrite,
+        whole, overwrite, masks,
     )  # fmt: skip
     if dry_run:
         return _dry_run(films, out, asked, workers or 1)
@@ -174,18 +176,23 @@ def cancel(out: Path, outputs: tuple[str, ...]) -> None:
 @command.command(context_settings=_SETTINGS)
 @click.argument("out", type=_PATH)
 def verify(out: Path) -> int:
-    """Read every published film and compare it with its record: whether it is still what was written."""
+    """Read every published film and compare it with its record: whether it is still what was written, and, where
+    there are masks, still the source outside them."""
     from vidrestore.batch.planning import intact
+    from vidrestore.batch.proving import disproved
     from vidrestore.batch.store import Store
 
     bad = 0
     with Store.existing(out) as store:
         done = [job for job in store.jobs() if job.state == "done"]
         for job in done:
-            if not intact(store, job, thorough=True):
+            if intact(store, job, thorough=True):
+                what = disproved(store, job)
+            else:
+                what = "differs from what was published" if (out / job.output).exists() else "is gone"
+            if what:
                 bad += 1
-                there = (out / job.output).exists()
-                click.echo(f"{printable(str(job.output))}: {'differs from what was published' if there else 'is gone'}")
+                click.echo(f"{printable(str(job.output))}: {printable(what)}")
     click.echo(f"{len(done) - bad} of {len(done)} as published")
     return 8 if bad else 0
 

@@ -15,6 +15,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import vidrestore
+from vidrestore.engine.course import Course
 from vidrestore.engine.gate import CAUSES
 from vidrestore.errors import VidrestoreError, exit_code_of, printable
 
@@ -24,26 +25,53 @@ if TYPE_CHECKING:
 
     from vidrestore.config import RunConfig
     from vidrestore.notes import Notes
-    from vidrestore.types import FloatArray, Frame, Judged, Window
+    from vidrestore.types import FloatArray, Frame, Judged, Patch, Window
 
 SCHEMA = 1
-NOTICE = "Faces in this film were changed by software. It is not evidence of anybody's identity."
+NOTICE = (
+    "Faces in this film were changed by software. It is not evidence of anybody's identity, and no material for "
+    "recognising faces."
+)
+SMALL, EXCLUDED, SHARP, HELD, SAME = (
+    "smaller than min_size", "turned away, hardly seen, not asked for, or one too many", "as sharp as it can be shown",
+    "held back by the gate", "the restorer changed nothing",
+)  # fmt: skip
 
 
 @dataclass(slots=True)
 class TrackRecord:
-    """One face through one shot."""
+    """One face through one shot, in the frames in which it was asked to be restored."""
 
     track: int
     shot: int
+    first_frame: int
+    last_frame: int
     first_pts: int
     last_pts: int
     frames: int = 0  # frames in which its pixels were changed
-    box: list[float] = field(default_factory=list)  # display px, in its middle frame so far
+    box: list[float] = field(default_factory=list)  # display px, in its last frame
+    region: list[int] = field(default_factory=list)  # x0 y0 x1 y1, stored luma samples: it changed none beyond
+    mask_area: float = 0.0  # luma samples that may have been changed, mean of those frames
     score: float = 0.0  # best of the detector
     mean_change: float = 0.0  # of R'G'B' in the changed pixels, 0..1
     identity: float | None = None  # least cosine to the source's face, by the gate
     held_back: list[HeldBack] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Unaltered:
+    """One face that was seen, in the frames in which nothing of it was changed."""
+
+    track: int
+    shot: int
+    first_frame: int
+    last_frame: int
+    first_pts: int
+    last_pts: int
+    frames: int = 0
+    box: list[float] = field(default_factory=list)  # display px, in its last frame
+    score: float = 0.0  # best of the detector
+    reasons: list[str] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -90,7 +118,10 @@ class Record:
     output: dict[str, Any] = field(default_factory=dict)
     shots: list[dict[str, int]] = field(default_factory=list)
     tracks: dict[int, TrackRecord] = field(default_factory=dict)
+    unaltered: dict[int, Unaltered] = field(default_factory=dict)
     strengths: Strengths = field(default_factory=Strengths)
+    course: Course = field(default_factory=Course)
+    masks: dict[str, Any] | None = None  # the film of masks beside the output, where that was asked
     seconds: dict[str, Any] = field(default_factory=dict)
     frames_out: int = 0
     frames_changed: int = 0
@@ -113,21 +144,48 @@ class Record:
         self.frames_out += 1
         self.frames_changed += any(p.row == row for p in window.patches)
         if window.placed is not None:
-            here = set(window.placed.tracks[window.placed.rows == row].tolist())
-            for i, track in enumerate(window.faces[row].tracks.tolist()) if here else ():
+            rows = (window.placed.rows == row).nonzero()[0].tolist()
+            here = {int(window.placed.tracks[at]): at for at in rows}
+            for i, track in enumerate(window.faces[row].tracks.tolist()):
+                patch = next((p for p in window.patches if p.row == row and p.track == track), None)
                 if track in here:
-                    self._see_face(track, i, row, frame, window)
+                    self._see_face(track, i, row, frame, window, patch)
+                if patch is None:
+                    self._see_unaltered(track, i, row, frame, window, here.get(track))
         self._see_judged(frame, row, window)
+        self.course.see(frame, row, window)
 
-    def _see_face(self, track: int, i: int, row: int, frame: Frame, window: Window) -> None:
+    def _see_face(self, track: int, i: int, row: int, frame: Frame, window: Window, patch: Patch | None) -> None:
         self.faces += 1
-        known = self.tracks.setdefault(track, TrackRecord(track, window.scene.number, frame.pts, frame.pts))
-        known.last_pts, known.frames = frame.pts, known.frames + 1
-        known.box = [round(float(v), 1) for v in window.faces[row].boxes[i]]
-        known.score = max(known.score, round(float(window.faces[row].scores[i]), 3))
-        change = [float(p.difference.abs().mean()) for p in window.patches if p.row == row and p.track == track]
-        if change:
-            known.mean_change += (change[0] - known.mean_change) / known.frames
+        at = (frame.index, frame.index, frame.pts, frame.pts)
+        known = self.tracks.setdefault(track, TrackRecord(track, window.scene.number, *at))
+        _seen_again(known, i, row, frame, window)
+        if patch is None:
+            return
+        known.frames += 1
+        height, width = patch.alpha.shape
+        known.region = around(known.region, [patch.x0, patch.y0, patch.x0 + width, patch.y0 + height])
+        known.mean_change += (float(patch.difference.abs().mean()) - known.mean_change) / known.frames
+        known.mask_area += (float((patch.alpha > 0).sum()) - known.mask_area) / known.frames
+
+    def _see_unaltered(self, track: int, i: int, row: int, frame: Frame, window: Window, placed: int | None) -> None:
+        at = (frame.index, frame.index, frame.pts, frame.pts)
+        known = self.unaltered.setdefault(track, Unaltered(track, window.scene.number, *at))
+        _seen_again(known, i, row, frame, window)
+        known.frames += 1
+        reason = self._reason(track, i, row, window, placed)
+        known.reasons += [reason] if reason not in known.reasons else []
+
+    def _reason(self, track: int, i: int, row: int, window: Window, placed: int | None) -> str:
+        """Why nothing of a face was changed. ``placed``: its place among those that were to be restored."""
+        if placed is None:
+            box = window.faces[row].boxes[i]
+            small = float(box[2] - box[0]) < self.config.step("align").options.model_dump()["min_size"]
+            return SMALL if small else EXCLUDED
+        if window.strengths is not None and window.strengths[placed] == 0:
+            return SHARP
+        held = any(((j.tracks == track) & (j.rows == row) & (j.shares == 0)).any() for j in window.judged)
+        return HELD if held else SAME
 
     def _see_judged(self, frame: Frame, row: int, window: Window) -> None:
         for judged in window.judged:
@@ -152,7 +210,7 @@ class Record:
             "error": _error(error),
             "chain": config.chain,
             "chain_sha256": config.chain_hash,
-            "seed": config.settings.seed,
+            "seed": config.step("restore").options.model_dump().get("seed", config.settings.seed),
             "weights": dict(self.weights),
             "settings": config.settings.model_dump(mode="json"),
             "encoder": dict(config.encoder),
@@ -168,10 +226,27 @@ class Record:
             **({"degrade": self.degrade} if self.degrade else {}),
             "shots": self.shots,
             "tracks": [_rounded(asdict(t)) for t in self.tracks.values()],
+            "unaltered": [asdict(t) for t in self.unaltered.values()],
+            "course": self.course.as_dict(),
+            "masks": self.masks,
             "notes": [asdict(n) for n in notes.all()],
             "seconds": self.seconds,
             "versions": versions(),
         }
+
+
+def _seen_again(known: TrackRecord | Unaltered, i: int, row: int, frame: Frame, window: Window) -> None:
+    known.last_frame, known.last_pts = frame.index, frame.pts
+    known.box = [round(float(v), 1) for v in window.faces[row].boxes[i]]
+    known.score = max(known.score, round(float(window.faces[row].scores[i]), 3))
+
+
+def around(one: list[int], other: list[int]) -> list[int]:
+    """The least x0 y0 x1 y1 around two; [] is nothing."""
+    if not one or not other:
+        return one or other
+    return [*(min(a, b) for a, b in zip(one[:2], other[:2], strict=True)),
+            *(max(a, b) for a, b in zip(one[2:], other[2:], strict=True))]  # fmt: skip
 
 
 def _hold(track: TrackRecord, frame: Frame, judged: Judged, i: int) -> None:
@@ -189,6 +264,11 @@ def _hold(track: TrackRecord, frame: Frame, judged: Judged, i: int) -> None:
     cause = CAUSES[judged.causes[i]] if judged.causes[i] >= 0 else None
     if cause is not None and cause not in last.causes:
         last.causes.append(cause)
+
+
+def comment(tags: Mapping[str, str], notice: str) -> dict[str, str]:
+    """The notice as a tag that players show, unless the film has a comment of its own."""
+    return {} if any(key.lower() == "comment" for key in tags) else {"comment": notice}
 
 
 def versions() -> dict[str, str]:
@@ -220,4 +300,4 @@ def _error(error: BaseException | None) -> dict[str, Any] | None:
 
 
 def _rounded(row: dict[str, Any]) -> dict[str, Any]:
-    return row | {"mean_change": round(row["mean_change"], 5)}
+    return row | {"mean_change": round(row["mean_change"], 5), "mask_area": round(row["mask_area"])}

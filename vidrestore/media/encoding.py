@@ -42,7 +42,7 @@ STILLS = {".png": "png", ".jpg": "mjpeg", ".jpeg": "mjpeg", ".webp": "libwebp", 
 _FORMAT_NAMES = {"mkv": "matroska", "ts": "mpegts", "y4m": "yuv4mpegpipe"}
 _FAMILIES = {"mov": "mp4", "matroska": "matroska", "mpegts": "mpegts", "nut": "nut"}
 _SUFFIX = {"mp4": ".mp4", "mov": ".mov", "matroska": ".mkv", "webm": ".webm", "mpegts": ".ts", "nut": ".nut"}
-_LOSSLESS = frozenset({"ffv1", "ffvhuff", "huffyuv", "utvideo", "rawvideo", "v210", "v410", "r210", "qtrle", "png"})
+LOSSLESS = frozenset({"ffv1", "ffvhuff", "huffyuv", "utvideo", "rawvideo", "v210", "v410", "r210", "qtrle", "png"})
 
 _PRESETS = ["ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow", "placebo"]
 
@@ -149,7 +149,7 @@ def choose_encoder(info: MediaInfo, layout: Layout, container: str) -> str:
         return "wrapped_avframe"  # pictures as they are
     if layout.family == "rgb" or layout.alpha:
         return _encoder_of_rich(info, layout, container)
-    if codec in _LOSSLESS and (kept := _lossless(codec, container)):
+    if codec in LOSSLESS and (kept := _lossless(codec, container)):
         return kept
     if container == "webm":
         return "libsvtav1" if _svt_takes(layout) and (codec == "av1" or layout.bits > 8) else "libvpx-vp9"
@@ -182,7 +182,7 @@ def _encoder_of_rich(info: MediaInfo, layout: Layout, container: str) -> str:
 
 def _lossless(codec: str, container: str) -> str:
     """FFV1 where the container holds it, else the input's own lossless codec, else nothing."""
-    return next((name for name in ("ffv1", codec) if name in _LOSSLESS and _holds(container, name)), "")
+    return next((name for name in ("ffv1", codec) if name in LOSSLESS and _holds(container, name)), "")
 
 
 def _svt_takes(layout: Layout) -> bool:

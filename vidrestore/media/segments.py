@@ -235,13 +235,17 @@ def join_sink(
 
 
 def check_film(
-    path: Path, times: Sequence[Fraction], source: Source, streams: Sequence[str], tell: Callable[[], None]
+    path: Path,
+    times: Sequence[Fraction],
+    source: Source,
+    streams: Sequence[str],
+    see: Callable[[av.VideoFrame], None],
 ) -> str:
     """Decode a whole output: every frame, at its time; all streams; sound that begins where it began. Gives the sums
     of its frames.
 
     times: of the frames that went in, seconds. streams: what became of each stream of the source, as a sink's summary
-    says it. tell: called at every frame. Raises OutputError (5).
+    says it. see: called with every picture. Raises OutputError (5).
     """
     try:
         with av.open(str(path), metadata_errors="surrogateescape") as container:
@@ -252,7 +256,7 @@ def check_film(
             for frame in container.decode(stream):
                 stamps.append(frame.pts)
                 sums.see(frame)
-                tell()
+                see(frame)
             tick = Fraction(stream.time_base)
         begins = _first_stamps(path)
     except AV_ERRORS as error:
