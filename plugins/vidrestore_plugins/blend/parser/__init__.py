@@ -1,0 +1,1 @@
+"""A small parser of faces of our own, for blend=parsing."""
