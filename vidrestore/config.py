@@ -43,6 +43,9 @@ class Settings(BaseModel):
     start: float | None = Field(None, ge=0, description="-ss: seconds from the film's start")
     end: float | None = Field(None, gt=0, description="-to: seconds from the film's start")
     assume_color: str | None = Field(None, description="what untagged colours are, e.g. bt709:limited")
+    field_order: Literal["tff", "bff", "progressive"] | None = Field(
+        None, description="what fields are, where flags are missing or wrong: tff, bff or progressive"
+    )
     video_stream: int | None = Field(None, ge=0, description="number of the stream to restore")
     strict: bool = Field(False, description="stop at the first fault of the input")
     keep_going: bool = Field(False, description="a broken-off input counts as success")

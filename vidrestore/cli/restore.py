@@ -107,6 +107,9 @@ _RUN_FLAGS: Final = (
     click.option("--strict", is_flag=True, default=None, help="stop at the first fault of the input"),
     click.option("--keep-going", is_flag=True, default=None, help="an input that breaks off counts as success"),
     click.option("--assume-color", metavar="COLOR", help="of untagged films, e.g. bt709:limited"),
+    click.option(
+        "--field", "field_order", type=click.Choice(["tff", "bff", "progressive"]), help="of wrongly flagged films"
+    ),
     click.option("--video-stream", type=int, metavar="N", help="which film of the file, from 0  [the largest]"),
     click.option("--allow-network", is_flag=True, default=None, help="INPUT may be an address"),
     click.option("--allow-playlists", is_flag=True, default=None, help="INPUT may be a list of other files"),
@@ -163,6 +166,7 @@ def run_config(
 @click.option("-y", "overwrite", is_flag=True, help="replace an existing output")
 @click.option("-n", "skip", is_flag=True, help="skip when the output exists")
 @click.option("--report", type=click.Path(path_type=Path), help="where the run record goes  [OUTPUT.json]")
+@click.option("--masks", type=click.Path(path_type=Path), help="a film of what was blended where: FILE.mkv")
 @click.option("--keep-partial", is_flag=True, default=None, help="leave an unfinished output when stopped")
 @click.version_option(__version__, prog_name="vidrestore")
 @click.pass_obj
@@ -177,6 +181,7 @@ def command(
     overwrite: bool,
     skip: bool,
     report: Path | None,
+    masks: Path | None,
     progress: str,
     debug: bool,
     **flags: Any,
@@ -216,8 +221,9 @@ def command(
         config = run_config(encoder, **flags)
     work = COMPARING if compare else RESTORING if preview is None else PREVIEWING
     job = Job(
-        source, target, config, overwrite=overwrite, skip_existing=skip, report=report, work=work, compare=compare
-    )
+        source, target, config, overwrite=overwrite, skip_existing=skip, report=report, masks=masks, work=work,
+        compare=compare,
+    )  # fmt: skip
     with teller(progress, source) as tell:
         try:
             record = run(job, notes, tell)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vidrestore.engine.record import NOTICE, Record, write_json
+from vidrestore.engine.masks import MasksBeside, masks_into
+from vidrestore.engine.record import NOTICE, Record, comment, write_json
 from vidrestore.errors import ClosedPipe, OutputError, UsageError, VidrestoreError, did_you_mean
 from vidrestore.media.comparing import Compared
 from vidrestore.media.encoding import EncodeSettings
@@ -44,6 +45,7 @@ class Job:
     overwrite: bool = False
     skip_existing: bool = False
     report: Path | None = None  # None: beside the target
+    masks: Path | None = None  # where what was blended goes, as a film of its own
     work: Work | None = None  # None: restoring
     compare: How | None = None  # beside its source, instead of alone
     folder: Path | None = None  # where the target goes in place of its own folder: a trial
@@ -114,11 +116,15 @@ def _run(job: Job, work: Work, record: Record, notes: Notes, tell: Callable[[Pro
         describe_input(record, film.read)
         if target is not None and job.skip_existing and target.exists():
             raise Skipped(str(target), "exists", "skipped")
-        settings = encode_settings(job.config, _tags(record, work), piped=target is None, named=job.target is not None)
+        tags = _tags(record, work) | comment(film.read.info.metadata, work.notice)
+        settings = encode_settings(job.config, tags, piped=target is None, named=job.target is not None)
         encoder = job.config.step("encode").make()
+        masks = stack.enter_context(_masks(job, film)) if job.masks else None
         with encoder.open(target, film.finished, settings, notes, overwrite=job.overwrite) as sink:
             try:
-                _carry_out(work, job.config, film, sink, record, notes, tell)
+                _carry_out(work, job.config, film, sink, record, notes, tell, masks)
+                if masks is not None:
+                    record.masks = masks.publish()
                 sink.finish()
             except ClosedPipe:
                 raise
@@ -129,6 +135,11 @@ def _run(job: Job, work: Work, record: Record, notes: Notes, tell: Callable[[Pro
                 _describe_output(record, source, sink)
         if source.failure is not None:
             raise source.failure
+
+
+def _masks(job: Job, film: OpenFilm) -> AbstractContextManager[MasksBeside]:
+    assert job.masks is not None
+    return masks_into(job.masks, film.source, job.config.settings.encoder_threads, overwrite=job.overwrite)
 
 
 def finished_frames(source: str, config: RunConfig, notes: Notes) -> Iterator[Frame]:
@@ -213,6 +224,7 @@ def _carry_out(
     record: Record,
     notes: Notes,
     tell: Callable[[Progress], None] | None,
+    masks: MasksBeside | None,
 ) -> None:
     from vidrestore.engine.clock import Clock
 
@@ -222,6 +234,9 @@ def _carry_out(
     try:
         for frame, window in frames:
             record.see(frame, window)
+            if masks is not None:
+                with clock("masks"):
+                    masks.see(frame, window)
             with clock("encode"):
                 for out in film.through(frame):
                     sink.write(out)
@@ -327,6 +342,7 @@ def read_settings(config: RunConfig) -> ReadSettings:
         video_stream=s.video_stream,
         rate=_rate(rate) if rate is not None else None,
         assume_color=s.assume_color,
+        field_order=s.field_order,
         strict=s.strict,
         keep_going=s.keep_going,
         network=s.allow_network,

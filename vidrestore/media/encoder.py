@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from vidrestore.types import Layout
 
 FIELDS = ("libx264", "prores_ks", "mpeg2video", "ffv1")  # encoders that flag fields
+CAPTIONED = ("libx264", "libx264rgb", "libx265", "mpeg2video", "h264_nvenc", "hevc_nvenc")  # that write A/53 captions
 _HARDWARE = frozenset({"nvenc", "qsv", "amf", "vaapi", "vulkan", "videotoolbox", "mf", "v4l2m2m", "rkmpp", "d3d12va"})
 # libav's words for a value that is wrong in itself, whatever the picture.
 _WRONG_VALUE = ("Unable to parse", "Undefined constant", "Error setting", "not found", "value", "out of range")
@@ -28,6 +29,7 @@ class Coder(Protocol):
     """Codes the film's pictures into one stream of an output."""
 
     pix_fmt: str  # that pictures must have
+    captions: bool  # whether those that travel with pictures are written
 
     def add(self, out: Any, container: str, info: MediaInfo, layout: Layout, timecode: str | None) -> Any:
         """Add the film's stream to an output, with all that its head says. Raises UsageError (2), OutputError (5)."""
@@ -74,6 +76,7 @@ class LibavCoder:
 
     def __init__(self, plan: VideoPlan, subject: str) -> None:
         self.pix_fmt = plan.pix_fmt
+        self.captions = plan.encoder in CAPTIONED
         self._plan, self._subject = plan, subject
 
     def add(self, out: Any, container: str, info: MediaInfo, layout: Layout, timecode: str | None) -> Any:
@@ -121,7 +124,7 @@ def describe(
     matrix = matrix_for(info, layout, container)
     if matrix is not None:
         video.set_display_matrix(matrix)
-    video.metadata.update(film_tags(info, timecode))
+    video.metadata.update(film_tags(info, container, timecode))
     if needs_shape(container, plan.encoder, sar):
         video.metadata["title"] = marked(video.metadata.get("title", ""))
     video.disposition = info.stream.disposition

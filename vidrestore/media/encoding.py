@@ -50,7 +50,7 @@ _PRESETS = ["ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "s
 _DEFAULTS: dict[str, dict[str, str]] = {
     "libx264": {"preset": "medium", "crf": "16"},
     "libx264rgb": {"preset": "medium", "crf": "16"},
-    "libx265": {"preset": "medium", "crf": "16"},
+    "libx265": {"preset": "medium", "crf": "16", "a53cc": "1"},
     "libvpx-vp9": {"crf": "20", "b": "0", "deadline": "good", "cpu-used": "4", "row-mt": "1"},
     "libsvtav1": {"preset": "8", "crf": "20"},
     **{name: {"preset": "p5", "rc": "vbr", "cq": "19"} for name in ("h264_nvenc", "hevc_nvenc", "av1_nvenc")},

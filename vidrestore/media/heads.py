@@ -55,10 +55,12 @@ def container_tags(info: MediaInfo, own: Mapping[str, str], notes: Notes, *, itu
     return {k: v for k, v in kept.items() if v}
 
 
-def film_tags(info: MediaInfo, timecode: str | None) -> dict[str, str]:
+def film_tags(info: MediaInfo, container: str, timecode: str | None) -> dict[str, str]:
     """The film's own tags, without what was counted of its old stream."""
     kept = {k: v for k, v in info.stream.metadata.items() if k.lower() not in _OF_THE_FILE}
     kept = {k: v for k, v in kept.items() if not k.startswith(_COUNTED)}
+    if info.stereo and container == "matroska":
+        kept["stereo_mode"] = info.stereo  # its muxer makes an element of it
     return kept | ({"timecode": timecode} if timecode is not None else {})
 
 
@@ -103,6 +105,11 @@ def warn_losses(info: MediaInfo, layout: Layout, container: str, plan: VideoPlan
         notes.warn("rotation_lost", info.path, f"{container} holds no rotation; use mkv or mp4")
     if layout.interlaced and plan.encoder in ("libx265", "libvpx-vp9", "libsvtav1"):
         notes.warn("interlace_flag_lost", info.path, f"{plan.encoder} codes whole frames; fields are not flagged")
+    if info.stereo and container not in ("matroska", "webm"):
+        what = f"{container} is not told how the two eyes' pictures lie ({info.stereo}); use mkv"
+        notes.warn("stereo3d_lost", info.path, what)
+    if info.spherical:
+        notes.warn("spherical_lost", info.path, "that the picture is spherical cannot be written; tag the output again")
     if container in ("avi", "yuv4mpegpipe"):
         name = {"yuv4mpegpipe": "y4m"}.get(container, container)
         notes.warn("times_lost", info.path, f"{name} numbers its frames at one rate and holds no times; use mkv or mp4")

@@ -10,8 +10,9 @@ import numpy as np
 
 from vidrestore.errors import InputMediaError
 from vidrestore.media import probe
+from vidrestore.media.combing import Combs
 from vidrestore.media.formats import Colour, assumed, layout_of, planar, reshape
-from vidrestore.media.planes import scaler, views
+from vidrestore.media.planes import fielded, scaler, views
 from vidrestore.types import Frame
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from vidrestore.notes import Notes
     from vidrestore.types import Layout, Siting
 
+# What the user may say of fields -> AVFieldOrder, libavfilter's setfield.
+_FIELDS = {"tff": (2, "tff"), "bff": (3, "bff"), "progressive": (1, "prog")}
 # Where chroma samples lie, by codec: JPEG and MPEG-1 put them between the luma samples, DV on every other one.
 # All others begin their rows on luma samples; what single files say beyond that PyAV does not tell.
 _SITING: dict[str, Siting] = {"mjpeg": "center", "mpeg1video": "center", "webp": "center", "dvvideo": "topleft"}
@@ -30,7 +33,8 @@ class Pictures:
 
     def __init__(self, path: str, notes: Notes, stream: Any, info: StreamInfo, settings: ReadSettings) -> None:
         self._path, self._notes, self._stream, self._info = path, notes, stream, info
-        self._assume = settings.assume_color
+        self._assume, self._said = settings.assume_color, settings.field_order
+        self._combs = Combs()
         self._layouts: dict[tuple[Any, ...], Layout] = {}
         self._opaque = info.codec == "gif"  # its palettes come with alpha, mostly unused
         self._shape: tuple[Any, ...] = ()
@@ -41,12 +45,17 @@ class Pictures:
         self.field_order = int(self._stream.codec_context.field_order or 0)
         if self.field_order < 2 and first.interlaced_frame:
             self.field_order = 3 if self._info.codec == "dvvideo" else 2
+        if self._said is not None:
+            self.field_order = _FIELDS[self._said][0]
         self.sar = probe.sane_sar(self._stream)
         self._pix_fmt = self._wanted(first.format.name)
         self._size = (first.width, first.height)
         self._shape = (first.format.name, *self._size)
         self.layout = self._layout(first)
         self._note_dynamic_hdr(first)
+        if probe.grain_is_coded(self._stream):
+            what = "its film grain is made by the decoder; it is part of the pictures from here on"
+            self._notes.warn("film_grain_applied", self._path, what)
         if self.layout.family != "rgb" and self.layout.matrix_tag == 2 and self._assume is None:
             span = "full" if self.layout.full_range else "limited"
             what = f"no colour tags: {self.layout.matrix} {span} assumed"
@@ -65,12 +74,15 @@ class Pictures:
                 self._path,
                 f"the picture changes to {shape[1]}x{shape[2]} {shape[0]} at {at}; it is scaled to {was}",
             )
+        if self._said is not None:
+            picture = fielded(picture, _FIELDS[self._said][1])
+        self._note_shape()
         layout, corrupt = self._layout(picture), picture.is_corrupt
         if shape != (self._pix_fmt, *self._size):
             if self._opaque:
                 self._note_transparency(picture)
             picture = reshape(scaler("reader"), picture, None, self._pix_fmt, self._size)
-        return Frame(
+        frame = Frame(
             planes=views(picture, layout),
             layout=layout,
             pts=picture.pts,
@@ -81,6 +93,19 @@ class Pictures:
             cut=cut,
             native=picture,
         )
+        if not layout.interlaced and self._said is None and self._combs.found(frame):
+            what = (
+                "moving edges are combed though it is flagged progressive; --field tff or bff says which field is first"
+            )
+            self._notes.warn("unflagged_fields", self._path, f"{what}, av.bwdif makes whole pictures of them")
+        return frame
+
+    def _note_shape(self) -> None:
+        """The shape of samples is the first picture's; PyAV's pictures have none, only what is known of them now."""
+        now = probe.sane_sar(self._stream)
+        if now != self.sar and now is not None:
+            first = self.sar or 1
+            self._notes.warn("sar_changed", self._path, f"the shape of samples changes to {now}; {first} is kept")
 
     def _note_dynamic_hdr(self, first: Any) -> None:
         names = probe.dynamic_hdr(first)
@@ -118,7 +143,7 @@ class Pictures:
             colour,
             sar=self.sar or Fraction(1),
             turn=probe.turn_of(self.matrix),
-            interlaced=interlaced or self.field_order > 1,
+            interlaced=interlaced if self.field_order < 2 else True,
             siting=_SITING.get(self._info.codec, "left"),
         )
 

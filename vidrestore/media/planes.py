@@ -102,18 +102,35 @@ def editable(frame: Frame) -> Frame:
 def copied(picture: av.VideoFrame) -> av.VideoFrame:
     """The picture with memory of its own. A filter graph that does nothing gives a second reference to it, which
     ``make_writable`` turns into a copy: PyAV has no other way that keeps side data."""
-    key = (picture.format.name, picture.width, picture.height)
-    graphs: dict[tuple[str, int, int], Graph] = _own.__dict__.setdefault("graphs", {})
+    second = _passed(picture)
+    second.make_writable()
+    return second
+
+
+def fielded(picture: av.VideoFrame, order: str) -> av.VideoFrame:
+    """The picture flagged anew: tff, bff or prog. Its samples are shared."""
+    flagged = _passed(picture, order)
+    flagged.pts, flagged.duration, flagged.time_base = picture.pts, picture.duration, picture.time_base
+    return flagged
+
+
+def _passed(picture: av.VideoFrame, order: str | None = None) -> av.VideoFrame:
+    """The picture through a filter graph that changes no sample."""
+    key = (picture.format.name, picture.width, picture.height, order)
+    graphs: dict[tuple[str, int, int, str | None], Graph] = _own.__dict__.setdefault("graphs", {})
     if key not in graphs:
         graph = graphs[key] = Graph()
         size = f"{picture.width}x{picture.height}"
         source = graph.add("buffer", f"video_size={size}:pix_fmt={key[0]}:time_base=1/1000:pixel_aspect=1/1")
-        source.link_to(graph.add("buffersink"))
+        sink = graph.add("buffersink")
+        if order is not None:
+            setfield = graph.add("setfield", order)
+            source.link_to(setfield)
+            source = setfield
+        source.link_to(sink)
         graph.configure()
     graphs[key].vpush(picture)
-    second = graphs[key].vpull()
-    second.make_writable()
-    return second
+    return graphs[key].vpull()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

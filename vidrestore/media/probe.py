@@ -84,6 +84,8 @@ class MediaInfo:
     hdr: Hdr | None
     still: bool  # one picture in an image file
     sar: Fraction | None = None  # as the file says; None where it says nothing
+    stereo: str = ""  # how two eyes' pictures lie in one, in Matroska's words
+    spherical: bool = False
     metadata: Mapping[str, str] = field(default_factory=dict)
     chapters: tuple[Mapping[str, Any], ...] = ()
     bit_rate: int | None = None
@@ -220,6 +222,51 @@ def hdr_of(picture: av.VideoFrame) -> Hdr | None:
     values = [Fraction(n, d or 1) for n, d in zip(numbers[::2], numbers[1::2], strict=True)]
     points = tuple(zip(values[:8:2], values[1:8:2], strict=True))
     return Hdr(points if has_primaries else (), (values[8], values[9]) if has_luminance else None, hdr.light)
+
+
+def stereo_of(picture: av.VideoFrame) -> str:
+    """How two eyes' pictures lie in one (AVStereo3D), in Matroska's words; empty where there is one."""
+    data = _side_data(picture, "STEREO3D")
+    if data is None or len(data) < 8:
+        return ""
+    kind, flags = struct.unpack("<ii", data[:8])
+    words = {1: "left_right right_left", 2: "top_bottom bottom_top", 3: "block_lr block_rl",
+             4: "checkerboard_lr checkerboard_rl", 6: "row_interleaved_lr row_interleaved_rl",
+             7: "col_interleaved_lr col_interleaved_rl"}.get(kind, "")  # fmt: skip
+    return words.split()[flags & 1] if words else ""
+
+
+def is_spherical(picture: av.VideoFrame) -> bool:
+    """Whether the picture is all or part of a sphere."""
+    return _side_data(picture, "SPHERICAL") is not None
+
+
+def has_captions(picture: av.VideoFrame) -> bool:
+    """Whether closed captions (ATSC A/53) travel with the picture."""
+    return _side_data(picture, "A53_CC") is not None
+
+
+def grain_is_coded(stream: Any) -> bool:
+    """Whether an AV1 film has its grain as parameters: the last bit of its sequence header (AV1 spec §5.5.1)."""
+    context = stream.codec_context
+    head = bytes(context.extradata or b"") if context is not None else b""
+    if context is None or context.codec.canonical_name != "av1" or not head:
+        return False
+    at = 4 if head[0] == 0x81 else 0  # av1C's own four bytes
+    while at + 2 < len(head) and head[at] & 2:  # with a size
+        kind, start = head[at] >> 3 & 15, at + (2 if head[at] & 4 else 1)
+        size = shift = 0
+        while start < len(head):
+            size |= (head[start] & 127) << shift
+            start, shift, more = start + 1, shift + 7, head[start] & 128
+            if not more:
+                break
+        if kind == 1:
+            bits = int.from_bytes(head[start : start + size], "big")
+            trailing = bits & -bits
+            return bool(bits & trailing << 1)
+        at = start + size
+    return False
 
 
 def dynamic_hdr(picture: av.VideoFrame) -> list[str]:

@@ -71,6 +71,7 @@ class ProgramCoder:
 
     def __init__(self, plan: VideoPlan, subject: str, command: Callable[[VideoPlan, Bare], Sequence[str]]) -> None:
         self.pix_fmt = planar(plan.pix_fmt, subject)
+        self.captions = False  # a pipe of pictures has no place for them
         self._plan, self._subject, self._command = plan, subject, command
         self._child: Child | None = None
         self._head: Any = None

@@ -52,6 +52,7 @@ class ReadSettings:
     video_stream: int | None = None  # n-th film of the file, from 0; None: the largest picture
     rate: Fraction | None = None  # number the frames at this rate, for raw streams without times
     assume_color: str | None = None  # "bt709:limited" and the like, against missing or wrong tags
+    field_order: str | None = None  # tff, bff or progressive, against missing or wrong flags
     strict: bool = False  # fail (6) at the first fault instead of repairing
     keep_going: bool = False  # an input that breaks off is a note, not a failure
     copy: bool = True  # collect the packets of the other streams
@@ -293,6 +294,8 @@ class Source:
             hdr=probe.hdr_of(head[0]),
             still=still,
             sar=look.sar,
+            stereo=probe.stereo_of(head[0]),
+            spherical=probe.is_spherical(head[0]),
             metadata=dict(container.metadata),
             chapters=tuple(container.chapters()),
             bit_rate=stream.codec_context.bit_rate,

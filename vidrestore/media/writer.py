@@ -27,6 +27,7 @@ from vidrestore.media.heads import (
     warn_losses,
 )
 from vidrestore.media.planes import native_of
+from vidrestore.media.probe import has_captions
 from vidrestore.media.publish import PartFile
 from vidrestore.media.relay import Relay
 from vidrestore.media.stills import StillSink
@@ -145,7 +146,11 @@ class Sink:
         Raises RunError (6) for the encoder, OutputError (5) for the disk, ClosedPipe (141).
         """
         self._relay.send(self._source.copied.take(frame.index))
-        picture = self._fitter.fit(native_of(frame), frame.layout)
+        native = native_of(frame)
+        picture = self._fitter.fit(native, frame.layout)
+        if has_captions(native) and not (self._coder.captions and has_captions(picture)):
+            what = f"closed captions dropped: {self.summary.encoder} does not write them; use -c:v libx264 or libx265"
+            self._notes.warn("captions_dropped", self._source.path, what)
         self._encode(picture, frame.index)
         self.summary.frames += 1
 
