@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -127,6 +129,20 @@ def assert_same_times(a: Film, b: Film, tolerance: Fraction = Fraction(0)) -> Fr
 def open_files() -> set[str]:
     """Numbers of this process's open files."""
     return {p.name for p in Path("/proc/self/fd").iterdir()}
+
+
+def with_messages(stream: bytes, messages: Iterator[bytes], *, hevc: bool = False) -> bytes:
+    """A raw stream (H.264 or HEVC, one slice a picture) with a registered user message (SEI of ITU-T T.35) before each
+    picture."""
+    out = b""
+    for unit in re.split(rb"\x00\x00\x00?\x01", stream)[1:]:
+        kind = unit[0] >> 1 & 63 if hevc else unit[0] & 31
+        if kind < 32 if hevc else kind in (1, 5):
+            message = next(messages)
+            body = re.sub(rb"\x00\x00(?=[\x00-\x03])", b"\x00\x00\x03", bytes([4, len(message)]) + message + b"\x80")
+            out += b"\0\0\0\1" + (b"\x4e\x01" if hevc else b"\x06") + body
+        out += b"\0\0\0\1" + unit
+    return out
 
 
 def packets(path: Path, index: int) -> list[bytes]:

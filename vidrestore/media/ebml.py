@@ -1,4 +1,4 @@
-"""The shape of samples in Matroska and WebM, which PyAV gives no way to hand to the muxer.
+"""What PyAV gives no way to ask of Matroska and WebM, or to hand to their muxer: a crop, and the shape of samples.
 
 A track that is to get a shape is written with a longer name than it has. When the file is complete its track
 entry is written anew in the same place and length: the true name, DisplayWidth and DisplayHeight added to its
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _SEGMENT, _TRACKS, _ENTRY, _VIDEO = 0x18538067, 0x1654AE6B, 0xAE, 0xE0
 _NAME, _VOID, _CRC = 0x536E, 0xEC, 0xBF
 _WIDTH, _HEIGHT, _UNIT = 0x54B0, 0x54BA, 0x54B2
+_CROP = (0x54CC, 0x54BB, 0x54DD, 0x54AA)  # PixelCropLeft, Top, Right, Bottom
 _SHAPE = (_WIDTH, _HEIGHT, _UNIT)  # a unit of "unknown" is what the muxer writes where it is told nothing
 _MARK = "\u2007" * 24  # 72 bytes of room, in characters that no name ends with
 _HEAD = 1 << 20  # bytes in which the tracks are found
@@ -43,6 +44,20 @@ def set_display_shape(path: Path, width: int, height: int, sar: Fraction) -> boo
         file.seek(start)
         file.write(tracks)
     return True
+
+
+def crop_of(path: Path, track: int) -> tuple[int, ...]:
+    """How many px of a track's stored picture are not to be shown: left, top, right, bottom. Tracks count from 0."""
+    with path.open("rb") as file:
+        head = bytearray(file.read(_HEAD))
+    start, end = _find_tracks(head) or (0, 0)
+    entries = [(s, e) for number, _, s, e in _elements(head, start, end) if number == _ENTRY]
+    crop = dict.fromkeys(_CROP, 0)
+    for number, _, first, last in _elements(head, *entries[track]) if track < len(entries) else ():
+        for inner, _, s, e in _elements(head, first, last) if number == _VIDEO else ():
+            if inner in crop:
+                crop[inner] = int.from_bytes(head[s:e], "big")
+    return tuple(crop.values())
 
 
 class ShapedPipe:

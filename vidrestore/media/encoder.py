@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 FIELDS = ("libx264", "prores_ks", "mpeg2video", "ffv1")  # encoders that flag fields
 CAPTIONED = ("libx264", "libx264rgb", "libx265", "mpeg2video", "h264_nvenc", "hevc_nvenc")  # that write A/53 captions
+_CLOCKED = ("mpeg1video", "mpeg2video")  # that know a few rates and no times
 _HARDWARE = frozenset({"nvenc", "qsv", "amf", "vaapi", "vulkan", "videotoolbox", "mf", "v4l2m2m", "rkmpp", "d3d12va"})
 # libav's words for a value that is wrong in itself, whatever the picture.
 _WRONG_VALUE = ("Unable to parse", "Undefined constant", "Error setting", "not found", "value", "out of range")
@@ -89,6 +90,8 @@ class LibavCoder:
         context = video.codec_context
         context.width, context.height, context.pix_fmt = plan.width, plan.height, plan.pix_fmt
         context.time_base, context.framerate = info.time_base, info.rate
+        if plan.encoder in _CLOCKED:
+            context.time_base = 1 / info.rate
         context.thread_count = plan.threads
         context.flags |= Flags.frame_duration
         if layout.interlaced and plan.encoder in FIELDS:

@@ -70,11 +70,13 @@ class Filters:
         self._say()
 
     def push(self, frame: Frame) -> Iterator[Frame]:
-        """What comes out once this frame has gone in. Where colour tags change the filters begin anew."""
-        if frame.layout != self._layout:
+        """What comes out once this frame has gone in. Where colour tags change the filters begin anew; telecined film,
+        whose pictures are flagged interlaced in turn, goes on."""
+        layout = replace(frame.layout, interlaced=False)
+        if layout != self._layout:
             yield from self.flush()
-            self._graph = _graph(self._steps, _Seen(frame.layout, self._source.rate, frame.time_base, False))
-            self._layout = frame.layout
+            self._graph = _graph(self._steps, _Seen(layout, self._source.rate, frame.time_base, False))
+            self._layout = layout
         self._cut |= frame.cut
         try:
             self._graph.vpush(native_of(frame))

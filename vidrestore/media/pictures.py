@@ -51,7 +51,8 @@ class Pictures:
         self._pix_fmt = self._wanted(first.format.name)
         self._size = (first.width, first.height)
         self._shape = (first.format.name, *self._size)
-        self.layout = self._layout(first)
+        self._shape_first = self._coded_shape()
+        self.layout = self._layout(first if self._said is None else fielded(first, _FIELDS[self._said][1]))
         self._note_dynamic_hdr(first)
         if probe.grain_is_coded(self._stream):
             what = "its film grain is made by the decoder; it is part of the pictures from here on"
@@ -101,11 +102,16 @@ class Pictures:
         return frame
 
     def _note_shape(self) -> None:
-        """The shape of samples is the first picture's; PyAV's pictures have none, only what is known of them now."""
-        now = probe.sane_sar(self._stream)
-        if now != self.sar and now is not None:
-            first = self.sar or 1
-            self._notes.warn("sar_changed", self._path, f"the shape of samples changes to {now}; {first} is kept")
+        """The shape of samples is the first picture's; PyAV's pictures have none, but their decoder has."""
+        now = self._coded_shape()
+        if now != self._shape_first:
+            kept = self.sar or 1
+            self._notes.warn("sar_changed", self._path, f"the shape of samples changes to {now or 1}; {kept} is kept")
+
+    def _coded_shape(self) -> Fraction | None:
+        context = self._stream.codec_context
+        sar = None if context is None else context.sample_aspect_ratio
+        return Fraction(sar) if sar else None
 
     def _note_dynamic_hdr(self, first: Any) -> None:
         names = probe.dynamic_hdr(first)

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from vidrestore.errors import InputMediaError, PartialInput, RunError, VidrestoreError
 from vidrestore.media import probe
+from vidrestore.media.ebml import crop_of
 from vidrestore.media.faults import AV_ERRORS, reason
 from vidrestore.media.feed import Feed
 from vidrestore.media.opening import STILL_FORMATS, open_input, waiting
@@ -227,6 +228,7 @@ class Source:
         self._pictures = Pictures(self.path, self.notes, self._stream, self._streams[self._stream.index], self.settings)
         self._pictures.look(head[0])
         self.info = self._describe(head, rate, time_base)
+        self._note_crop()
         shift = self._choose_shift(head[0], regular=regular)
         end = self.settings.end
         zero = Fraction(0) if regular else self._origin
@@ -300,6 +302,17 @@ class Source:
             chapters=tuple(container.chapters()),
             bit_rate=stream.codec_context.bit_rate,
         )
+
+    def _note_crop(self) -> None:
+        """A crop that the container asks for and not the film itself is not carried out; Matroska has such."""
+        if self._formats[0] != "matroska" or not Path(self.path).is_file():
+            return
+        left, top, right, bottom = crop_of(Path(self.path), self._stream.index)
+        shown = (self.info.layout.width - left - right, self.info.layout.height - top - bottom)
+        if left or top or right or bottom:
+            cut = f"av.crop={shown[0]}:{shown[1]}:{left}:{top}"
+            what = f"the container asks to show {shown[0]}x{shown[1]} of the picture; all of it is kept, {cut} cuts it"
+            self.notes.warn("container_crop", self.path, what)
 
     def _choose_shift(self, first: Any, *, regular: bool) -> Fraction:
         """One shift for all streams: a cut begins at 0, so does a broadcast, whose clock begins anywhere, and no
