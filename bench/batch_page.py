@@ -3,8 +3,8 @@
     vidrestore batch report OUT
     python bench/batch_page.py OUT --out shots/
 
-Needs Chromium (apt-get install chromium). Sorts every column both ways, opens the first picture and moves its wipe;
-writes table.png and wipe.png for people to look at. Nothing is fetched from the network.
+Needs Chromium (apt-get install chromium). Sorts every column both ways, opens the first picture, moves its wipe and
+looks for its plots; writes table.png and wipe.png for people to look at. Nothing is fetched from the network.
 """
 
 from __future__ import annotations
@@ -35,12 +35,17 @@ addEventListener("load", async () => {
   const picture = document.querySelector("td button"), dialog = document.querySelector("dialog");
   if (MODE === "wipe") {
     picture.click();
-    const range = dialog.querySelector("input"), before = dialog.querySelector(".before");
+    const range = dialog.querySelector("input"), before = dialog.querySelector(".left");
     range.value = 25; range.dispatchEvent(new Event("input"));
     await Promise.all([...dialog.querySelectorAll("img")].map(i => i.decode().catch(() => problems.push("a picture"))));
     expect("the wipe at a quarter", getComputedStyle(before).clipPath.includes("75%"));
     expect("the dialog", dialog.open && dialog.querySelector("h2").textContent === picture.dataset.name);
-    expect("two pictures of one size", dialog.querySelector(".after").naturalWidth === before.naturalWidth);
+    expect("two pictures of one size", dialog.querySelector(".right").naturalWidth === before.naturalWidth);
+  }
+  if (MODE === "wipe") {
+    const drawn = [...dialog.querySelectorAll("polyline")];
+    expect("plots over time", dialog.querySelectorAll(".plot").length >= 2 && drawn.length >= 3);
+    expect("curves in their plots", drawn.every(p => p.getBoundingClientRect().width > 0));
   }
   const shown = [...document.querySelectorAll("td img")];
   shown.forEach(i => { i.loading = "eager"; });
@@ -63,8 +68,8 @@ def main() -> int:
             base = f'<head><base href="{arguments.batch.resolve().as_uri()}/">'
             tried.write_text(text.replace("<head>", base).replace("</body>", TRIED.replace("MODE", f'"{mode}"')))
             picture = f"--screenshot={arguments.out.resolve() / mode}.png"
-            browser("--window-size=1280,900", "--virtual-time-budget=5000", picture, tried.as_uri())
-            page = browser("--window-size=1280,900", "--virtual-time-budget=5000", "--dump-dom", tried.as_uri())
+            browser("--window-size=1280,900", "--virtual-time-budget=30000", picture, tried.as_uri())
+            page = browser("--window-size=1280,900", "--virtual-time-budget=30000", "--dump-dom", tried.as_uri())
             said = page.partition("<title>")[2].partition("</title>")[0]
             print(f"{mode}: {said}")
             missed += said != "WORKS"

@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 from skimage.data import astronaut
 from skimage.transform import resize
 
+from vidrestore.cli import run
+
 STEPS = "align=ffhq:min_size=50,restore=classic:size=128:denoise=0:deblock=0,smooth=none,blend=feather:strength=1"
 FRAMES = 24
 
@@ -144,6 +146,19 @@ def test_the_sums_outside_the_masks_are_those_of_source_and_output_alike(told: T
     assert sums == outside(told.source) == outside(told.film)
     assert told.record["masks"]["outside"]["of"] == "the output, decoded"
     assert sha256(path.read_bytes()).hexdigest() == told.record["masks"]["outside"]["sha256"]
+
+
+def test_a_plain_run_writes_the_same_masks_and_sums(told: Told, tmp_path: Path) -> None:
+    target, masks = tmp_path / "plain.mkv", tmp_path / "masks.mkv"
+    command = [str(told.source), "-o", str(target), "-vf", STEPS, "-c:v", "libx264", "-crf", "40", "--pad-even"]
+    assert run([*command, "--masks", str(masks)]) == 0
+    assert (planes(masks) == planes(told.masks)).all()
+    record = json.loads((tmp_path / "plain.mkv.json").read_text())["masks"]
+    assert record["outside"]["of"] == "the frames before they were encoded"
+    ours = [(tmp_path / record["outside"]["file"]), told.out / told.record["masks"]["outside"]["file"]]
+    sums = [[line for line in path.read_text().splitlines() if not line.startswith("#")] for path in ours]
+    assert sums[0] == sums[1]
+    assert run([*command, "-y", "--masks", str(target)]) == 5, "one file cannot hold both"
 
 
 def test_verify_finds_masks_that_were_changed(told: Told) -> None:

@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 from vidrestore.errors import RunError
 from vidrestore.media.masks import MaskFilm, mask_frame, mask_settings, no_mask, outside_sum, sums_text
+from vidrestore.notes import Notes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
+    from fractions import Fraction
     from pathlib import Path
 
     from vidrestore.media.masks import Mask
     from vidrestore.media.writer import Sink
-    from vidrestore.notes import Notes
     from vidrestore.types import Frame, Patch, Window
 
 DECODED: Final = "the output, decoded"
@@ -58,17 +59,32 @@ class Masks:
         self.sink.write(mask_frame(frame, mask))
 
 
+@dataclass(slots=True)
+class MasksBeside(Masks):
+    """The masks of a run at once."""
+
+    path: Path = field(kw_only=True)
+    time_base: Fraction = field(kw_only=True)
+
+    def publish(self) -> dict[str, Any]:
+        """The whole film of masks appears under its name. Gives what the record says of it."""
+        self.sink.finish()
+        return published(self.path, self.times, self.time_base, self.sums, FINISHED)
+
+
 @contextmanager
-def masks_into(path: Path, film: Any, threads: int, notes: Notes, *, overwrite: bool) -> Iterator[Masks]:
-    """A film of masks beside an output. ``film``: the frames as they are when they have been finished."""
+def masks_into(path: Path, film: Any, threads: int, *, overwrite: bool) -> Iterator[MasksBeside]:
+    """A film of masks. ``film``: as its frames are when they have been finished. Raises OutputError (5)."""
     from vidrestore.media.writer import PyAVEncoder
 
     masked: Any = MaskFilm(film)
-    with PyAVEncoder().open(path, masked, mask_settings(threads), notes, overwrite=overwrite) as sink:
-        yield Masks(sink, film.info.path)  # type: ignore[arg-type]
+    with PyAVEncoder().open(path, masked, mask_settings(threads), Notes(), overwrite=overwrite) as sink:
+        yield MasksBeside(sink, film.info.path, path=path, time_base=film.info.time_base)  # type: ignore[arg-type]
 
 
-def published(masks: Path, times: list[tuple[int, int]], time_base: Any, sums: list[str], of: str) -> dict[str, Any]:
+def published(
+    masks: Path, times: Sequence[tuple[int, int]], time_base: Fraction, sums: Sequence[str], of: str
+) -> dict[str, Any]:
     """Write the sums beside the masks; what the record says of both."""
     from vidrestore.engine.record import write_text
     from vidrestore.media.segments import sha256_of

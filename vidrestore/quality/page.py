@@ -5,14 +5,13 @@ from __future__ import annotations
 import base64
 import json
 from html import escape
-from importlib.resources import files
 from itertools import pairwise
 from pathlib import Path
-from string import Template
 from typing import TYPE_CHECKING, Any, Final
 
 from vidrestore.quality.metrics import METRICS, ROLES
 from vidrestore.quality.report import as_dict, counts, rows
+from vidrestore.quality.sheet import clock, plot, sheet
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,8 +38,9 @@ def page(found: Evaluation) -> str:
         _footer(found),
     ]
     data = json.dumps(as_dict(found), ensure_ascii=True).replace("<", "\\u003c")
-    template = Template(files("vidrestore.quality").joinpath("page.html").read_text("utf-8"))
-    return template.substitute(title=f"{name}: quality", body="\n".join(parts), data=data, films=len(roles))
+    parts.append(f'<script type="application/json" id="data">{data}</script>')
+    body = "\n".join(parts)
+    return sheet(f"{name}: quality", body, own="vidrestore.quality", images="data:", films=len(roles))
 
 
 def _header(found: Evaluation, name: str) -> str:
@@ -91,7 +91,7 @@ def _plots(found: Evaluation, roles: Sequence[str]) -> str:
         curves = {r: s.curve() for r in roles if (s := found.series.get((metric.key, r)))}
         curves = {role: curve for role, curve in curves.items() if len(curve) > 1}
         if curves:
-            drawn.append(_plot(metric, curves))
+            drawn.append(plot(metric.key, metric.name, metric.unit or "", curves, metric.shown))
     if not drawn:
         return ""
     keys = "".join(
@@ -99,45 +99,6 @@ def _plots(found: Evaluation, roles: Sequence[str]) -> str:
         for r in roles
     )
     return f"<h2>Over time</h2><div class=legend>{keys}</div><div class=plots>{''.join(drawn)}</div>"
-
-
-def _plot(metric: Metric, curves: dict[str, list[tuple[float, float]]]) -> str:
-    points = [point for curve in curves.values() for point in curve]
-    t0, t1 = min(t for t, _ in points), max(t for t, _ in points)
-    low, high = min(v for _, v in points), max(v for _, v in points)
-    margin = 0.06 * (high - low) or abs(high) * 0.01 or 1e-6
-    low, high = (max(0.0, low - margin) if low >= 0 else low - margin), high + margin
-    lines = "".join(_line(role, curve, (t0, t1, low, high)) for role, curve in curves.items())
-    unit = f" <small>{escape(metric.unit)}</small>" if metric.unit else ""
-    return (
-        f'<figure class=plot data-key="{metric.key}"><figcaption>{escape(metric.name)}{unit}</figcaption>'
-        f"<div class=area><span class=high>{metric.shown(high)}</span>"
-        f'<svg viewBox="0 0 1000 100" preserveAspectRatio="none" role="img" '
-        f'aria-label="{escape(metric.name)} over time">{lines}</svg>'
-        f"<span class=low>{metric.shown(low)}</span>"
-        f"<div class=times><span>{_time(t0)}</span><span>{_time(t1)}</span></div></div></figure>"
-    )
-
-
-def _line(role: str, curve: list[tuple[float, float]], box: tuple[float, float, float, float]) -> str:
-    """A curve in a box of 1000 by 100; it breaks where there are no faces for long."""
-    t0, t1, low, high = box
-    steps = sorted(b[0] - a[0] for a, b in pairwise(curve))
-    longest = 3 * steps[len(steps) // 2] + 1e-9
-    parts: list[list[tuple[float, float]]] = [[]]
-    for i, point in enumerate(curve):
-        if i and point[0] - curve[i - 1][0] > longest:
-            parts.append([])
-        parts[-1].append(point)
-
-    def drawn(part: list[tuple[float, float]]) -> str:
-        spots = [(1000 * (t - t0) / max(t1 - t0, 1e-9), 100 - 100 * (v - low) / (high - low)) for t, v in part]
-        if len(spots) == 1:  # a lone point is a dash, else nothing would show
-            ((x, y),) = spots
-            spots = [(max(x - 3, 0), y), (min(x + 3, 1000), y)]
-        return " ".join(f"{x:.1f},{y:.2f}" for x, y in spots)
-
-    return "".join(f'<polyline class="{role}" points="{drawn(part)}"/>' for part in parts)
 
 
 # -- faces ---------------------------------------------------------------------------------------------------------
@@ -166,7 +127,7 @@ def _track(found: Evaluation, track: Track, roles: Sequence[str]) -> str:
     strips = "".join(_strip(sample, roles, sample is chosen) for sample in samples)
     return (
         f'<section class=track data-track="{track.number}"><header><h3>Face {track.number}</h3>'
-        f"<p class=soft>{_time(track.begin)} to {_time(track.end)}, {track.frames} frames</p></header>"
+        f"<p class=soft>{clock(track.begin)} to {clock(track.end)}, {track.frames} frames</p></header>"
         f"<div><div class=wipe>{_image(chosen, right, 'right')}{_image(chosen, left, 'left')}"
         f"<span>{left}</span><span>{right}</span>"
         f'<input type=range min=0 max=100 value=50 step=0.5 aria-label="wipe"></div>'
@@ -179,12 +140,12 @@ def _track(found: Evaluation, track: Track, roles: Sequence[str]) -> str:
 def _strip(sample: Sample, roles: Sequence[str], pressed: bool) -> str:
     images = "".join(_image(sample, role, role) for role in roles)
     state = str(pressed).lower()
-    return f'<button type=button class=sample aria-pressed="{state}">{images}{_time(sample.seconds)}</button>'
+    return f'<button type=button class=sample aria-pressed="{state}">{images}{clock(sample.seconds)}</button>'
 
 
 def _image(sample: Sample, role: str, kind: str) -> str:
     data = base64.b64encode(sample.pictures[role]).decode("ascii")
-    return f'<img class="{kind}" alt="{role} at {_time(sample.seconds)}" src="data:image/jpeg;base64,{data}">'
+    return f'<img class="{kind}" alt="{role} at {clock(sample.seconds)}" src="data:image/jpeg;base64,{data}">'
 
 
 def _values(found: Evaluation, track: Track, roles: Sequence[str]) -> str:
@@ -211,9 +172,3 @@ def _footer(found: Evaluation) -> str:
     told = f"{escape(data['tool'])}. Flow: {escape(data['flow'])}. Identity: {escape(found.identity)}."
     compare = "Identity and perceptual numbers compare only where the same networks measured them."
     return f"<footer><p>{told} {compare}</p></footer>"
-
-
-def _time(seconds: float) -> str:
-    """M:SS.s"""
-    tenths = round(10 * seconds)
-    return f"{tenths // 600}:{tenths // 10 % 60:02d}.{tenths % 10}"
