@@ -215,6 +215,22 @@ def report(out: Path, as_json: bool) -> None:
             click.echo(str(path))
 
 
+@command.command(context_settings=_SETTINGS)
+@click.argument("out", type=_PATH)
+@click.argument("target", type=_PATH, metavar="BAG")
+def bag(out: Path, target: Path) -> int:
+    """Make BAG, a folder: all published films with their records, as a BagIt 1.0 bag (RFC 8493)."""
+    from vidrestore.batch.bag import make_bag
+    from vidrestore.batch.store import Store
+
+    with Store.existing(out) as store:
+        made = make_bag(store, target)
+    for line in made.left_out:
+        click.echo(f"left out: {line}")
+    click.echo(f"{made.films} films in {target}")
+    return 8 if made.left_out else 0
+
+
 def _work(store: Store, rules: Any, ray: str | None, progress: str) -> int:
     from vidrestore.batch import cluster, runner
     from vidrestore.batch.report import rows, summary
