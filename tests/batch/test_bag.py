@@ -22,7 +22,7 @@ def test_a_bag_is_valid_and_holds_what_was_published(films: Callable[[int], Path
     assert done.returncode == 8 and done.stdout == f"left out: bad.restored.mkv: failed\n2 films in {made}\n"
     assert Path.cwd() == here and tree(out) == before
     bag = bagit.Bag(str(made))
-    assert bag.validate() and bag.version == "1.0" and bag.algorithms == ["sha256", "sha512"]
+    assert bag.validate() and bag.version == "1.0" and sorted(bag.algorithms) == ["sha256", "sha512"]
     films_in = {"restored/tape 0.restored.mp4", "restored/old/tape 1.restored.mp4"}
     beside = {f"reports/{name}" for name in before if not name.endswith(".restored.mp4")}
     assert set(bag.payload_files()) == {
