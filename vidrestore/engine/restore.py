@@ -17,6 +17,7 @@ from vidrestore.engine.latents import CROP, OUTPUT, Item, Run, smoothed, steps
 from vidrestore.engine.memory import Layer, Memory
 from vidrestore.engine.noise import TrackKey, keyed_noise
 from vidrestore.engine.strength import averaged, followed
+from vidrestore.engine.trimming import give_back
 from vidrestore.geometry.display import display_matrix
 from vidrestore.geometry.template import compose, inverse
 from vidrestore.geometry.warp import Box, covered, warp
@@ -88,6 +89,7 @@ class Restoration:
                 in_order = tuple(sorted(patches, key=lambda p: p.row))
                 yield replace(item.window, patches=in_order, strengths=np.concatenate(strengths), judged=tuple(judged))
                 patches, strengths, judged = [], [], []
+                give_back()
 
     def _items(self, windows: Iterable[Window]) -> Iterator[Item]:
         for window in windows:
