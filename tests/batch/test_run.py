@@ -16,6 +16,7 @@ import pytest
 from conftest import BATCH, FAST, batch, decoded, ffmpeg, published, tree
 
 from vidrestore.batch.store import Store
+from vidrestore.cli import run
 
 Films = Callable[[int], Path]
 FFMPEG = imageio_ffmpeg.get_ffmpeg_exe()
@@ -69,6 +70,25 @@ def test_pictures_and_sound_are_those_of_a_plain_run(clip: Path, tmp_path: Path)
     probe = "import av,sys\nwith av.open(sys.argv[1]) as c: print([(p.pts, p.size) for p in c.demux(audio=0)])"
     sounds = [subprocess.check_output([BATCH[0], "-c", probe, str(p)]) for p in (plain, tmp_path / "clip.restored.mkv")]
     assert sounds[0] == sounds[1]
+
+
+@pytest.mark.parametrize(
+    "steps, segments",
+    [
+        ("av.crop=80:48,detect=none,av.hflip", 5),
+        ("av.crop=80:48:n:0,detect=none", 1),
+        ("detect=none,av.tmix=frames=3", 1),
+    ],
+)
+def test_filters_that_take_each_frame_by_itself_leave_a_film_in_segments(
+    steps: str, segments: int, clip: Path, tmp_path: Path
+) -> None:
+    chain = ["-vf", steps, "-c:v", "ffv1"]
+    assert batch("run", clip, "-o", tmp_path, *chain, "-f", "mkv", "--segment", "8").returncode == 0
+    plain = tmp_path / "plain.mkv"
+    assert run([str(clip), "-o", str(plain), *chain]) == 0
+    assert decoded(tmp_path / "clip.restored.mkv") == decoded(plain)
+    assert len(json.loads((tmp_path / "clip.restored.mkv.json").read_text())["segments"]) == segments
 
 
 def kill_often(source: Path, out: Path, kills: int, workers: int, rng: random.Random) -> None:
@@ -252,7 +272,9 @@ def test_the_report_lists_failures_first_and_escapes_names(clip: Path, tmp_path:
 def test_a_dry_run_leaves_nothing(films: Films, tmp_path: Path) -> None:
     done = batch("run", films(2), "-o", tmp_path / "out", *FAST, "--dry-run")
     assert done.returncode == 0 and "2 films, 2 to do, 72 frames" in done.stdout
-    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "out").exists() and "in one piece" not in done.stdout
+    filters = ["-vf", "av.tmix=frames=3,detect=none"]
+    assert "in one piece" in batch("run", films(2), "-o", tmp_path / "out", *filters, "--dry-run").stdout
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from vidrestore.batch.report import in_one_piece
 from vidrestore.engine.clock import Clock
 from vidrestore.engine.job import RESTORING, encode_settings, opened
 from vidrestore.engine.record import Record
@@ -47,7 +48,8 @@ def estimate(store: Store, planned: Sequence[Planned], workers: int) -> Iterator
         state = job.state if job is not None and same else "new"
         found = None if state == "done" else _look(one)
         fate = "unreadable" if state != "done" and found is None else state
-        yield f"{fate:10} {printable(str(one.source))} -> {printable(str(one.output))}"
+        whole = "" if found is None else in_one_piece(one.spec.text())
+        yield f"{fate:10} {printable(str(one.source))} -> {printable(str(one.output))}{whole}"
         if found is not None:
             films.append(found)
             left.append(found.frames)

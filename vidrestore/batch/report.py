@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any, Final
 
 from vidrestore.batch.page import page
+from vidrestore.batch.spec import Spec, remembers
 from vidrestore.engine.record import write_text
 from vidrestore.errors import printable
 
@@ -44,12 +45,14 @@ def _row(store: Store, job: Job) -> Row:
         "segments_done": ready,
         "sha256": job.sha256,
         "job": job.key,
+        "spec": job.spec,
         **json.loads(job.result),
     }
 
 
 def as_json(found: Sequence[Row]) -> str:
-    return json.dumps({"films": found, "counts": counts(found)}, indent=1)
+    films = [{key: value for key, value in row.items() if key != "spec"} for row in found]
+    return json.dumps({"films": films, "counts": counts(found)}, indent=1)
 
 
 def counts(found: Sequence[Row]) -> dict[str, int]:
@@ -70,10 +73,15 @@ def status_lines(found: Sequence[Row]) -> list[str]:
             lines.append(f"{row['state']:9} {row['output']}: {row['reason']} (code {row['code']})")
         elif row["state"] == "running":
             part = f"{row['segments_done']}/{row['segments']} segments" if row["segments"] else "looking for cuts"
-            lines.append(f"{row['state']:9} {row['output']}: {part}")
+            lines.append(f"{row['state']:9} {row['output']}: {part}{in_one_piece(row['spec'])}")
         elif row["state"] == "cancelled":
             lines.append(f"{row['state']:9} {row['output']}")
     return [*lines, summary(found)]
+
+
+def in_one_piece(spec: str) -> str:
+    """What is said of a film that cannot be worked in segments; nothing of others."""
+    return "; in one piece, as its filters look at more than one frame" if remembers(Spec.read(spec).config()) else ""
 
 
 def write_report(store: Store, found: Sequence[Row]) -> list[Path]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from vidrestore.batch.ledger import page_of
 from vidrestore.batch.previews import Preview
 from vidrestore.batch.reel import Reel
-from vidrestore.batch.spec import Spec
+from vidrestore.batch.spec import Spec, remembers
 from vidrestore.engine.clock import Clock
 from vidrestore.engine.job import RESTORING, OpenFilm, encode_settings
 from vidrestore.engine.masks import Masks
@@ -42,7 +42,7 @@ def restore(bench: Bench, job: Job, task: Task, config: RunConfig) -> None:
     record = Record(str(job.source), str(job.output), config)
     record.frames_out = task.begin
     target, path = bench.store.out / job.output, piece_path(folder, task)
-    reel, clock = bench.reel(job, config), Clock()
+    reel, clock, whole = bench.reel(job, config), Clock(), remembers(config)
     film = reel.film()
     frames = _frames(bench, job, task, config, reel, record, notes, clock)
     settings = encode_settings(config, {}, piped=False, named=True)
@@ -69,7 +69,7 @@ def restore(bench: Bench, job: Job, task: Task, config: RunConfig) -> None:
             for out in film.through(frame):
                 write(out)
             bench.beat(record.frames_out - task.begin)
-        for out in film.through(None):
+        for out in film.through(None) if whole else ():
             write(out)
         sink.finish()
         if masks is not None:
@@ -77,7 +77,6 @@ def restore(bench: Bench, job: Job, task: Task, config: RunConfig) -> None:
     record.seconds = clock.seconds()
     piece = Piece(path, pts, durations)
     check_piece(piece)
-    whole = config.before or config.after
     if not whole and len(pts) != task.end - task.begin:
         raise RunError(str(job.source), f"gave {len(pts)} frames where it had {task.end - task.begin}")
     if whole:
@@ -119,7 +118,7 @@ def _frames(
     bench: Bench, job: Job, task: Task, config: RunConfig, reel: Reel, record: Record, notes: Notes, clock: Clock
 ) -> Iterator[tuple[Frame, Window | None]]:
     """The finished frames of a segment."""
-    if config.before or config.after:
+    if remembers(config):
         yield from RESTORING.frames(config, reel.film().source, record, notes, clock)
         return
     searched = config.step("detect").make().side > 0

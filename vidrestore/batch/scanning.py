@@ -8,7 +8,7 @@ from dataclasses import asdict
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from vidrestore.batch.spec import Spec
+from vidrestore.batch.spec import Spec, remembers
 from vidrestore.batch.store import Segment
 from vidrestore.engine.job import OpenFilm, opened
 from vidrestore.errors import InputMediaError
@@ -30,12 +30,12 @@ def scan(bench: Bench, job: Job, task: Task, config: RunConfig) -> None:
     notes, spec = Notes(), Spec.read(job.spec)
     shutil.rmtree(bench.folder(job.id), ignore_errors=True)
     searched = config.step("detect").make().side > 0
-    filtered = bool(config.before or config.after)
+    whole = remembers(config)
     with opened(str(job.source), config, notes) as film:
         if film.read.info.still:
             raise InputMediaError(str(job.source), "is a picture, not a film", f"vidrestore {job.source}")
         frames = _told(film, bench)
-        known = None if searched and not filtered else frozenset[int]()
+        known = None if searched and not whole else frozenset[int]()
         begins, count, nbytes = [], 0, 1
         for frame, cut in shots(frames, known):
             begins += [frame.index] if cut else []
@@ -50,7 +50,7 @@ def scan(bench: Bench, job: Job, task: Task, config: RunConfig) -> None:
             "ts_fixed": film.read.ts_fixed,
         }
     ends = [*begins[1:], count]
-    if filtered:  # a filter remembers frames: the film is one segment
+    if whole:
         segments = [Segment(0, count, False)]
     elif searched:
         segments = cut_up(

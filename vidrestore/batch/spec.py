@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final
@@ -19,6 +20,13 @@ if TYPE_CHECKING:
 
 _ENDS: Final = 1 << 20  # bytes of a file's head and tail that stand for it
 _CHANGES_NOTHING: Final = ("prefetch_mb", "keep_partial")
+# libavfilter's filters that make of each frame one frame, by that frame alone.
+FRAMEWISE: Final = frozenset(
+    "avgblur cas chromashift colorbalance colorchannelmixer colorlevels crop curves exposure fillborders format gblur "
+    "hflip hue limiter lut lut3d lutrgb lutyuv median negate noformat pad rgbashift rotate scale setdar setsar transpose "
+    "unsharp vflip vibrance".split()
+)
+_COUNTS: Final = re.compile(r"\bn\b")  # in an expression: the number of the frame, counted from where a worker began
 _NOWHERE: Final = {"XDG_CONFIG_HOME": os.devnull}  # an environment that says nothing
 _WITH_WEIGHTS: Final = ("detect", "assess", "restore", "embed", "blend")
 
@@ -83,6 +91,11 @@ def check_batch(config: RunConfig) -> None:
         raise UsageError(f"encode={encode}", "a batch writes with encode=pyav", "leave it out")
     if config.encoder.get("f") in ("y4m", "yuv4mpegpipe"):
         raise UsageError("-f", "y4m cannot be written in pieces", "use -f matroska")
+
+
+def remembers(config: RunConfig) -> bool:
+    """Whether a filter may look at more than the frame it is given: then a film cannot be worked in segments."""
+    return any(step.plugin not in FRAMEWISE or _COUNTS.search(step.raw) for step in (*config.before, *config.after))
 
 
 def identity_of(path: Path, *, whole: bool) -> str:
