@@ -21,11 +21,12 @@ if TYPE_CHECKING:
 _ENDS: Final = 1 << 20  # bytes of a file's head and tail that stand for it
 _CHANGES_NOTHING: Final = ("prefetch_mb", "keep_partial")
 # libavfilter's filters that make of each frame one frame, by that frame alone.
-FRAMEWISE: Final = frozenset(
-    "avgblur cas chromashift colorbalance colorchannelmixer colorlevels crop curves exposure fillborders format gblur "
-    "hflip hue limiter lut lut3d lutrgb lutyuv median negate noformat pad rgbashift rotate scale setdar setsar transpose "
-    "unsharp vflip vibrance".split()
-)
+FRAMEWISE: Final = frozenset({
+    "avgblur", "cas", "chromashift", "colorbalance", "colorchannelmixer", "colorlevels", "crop", "curves",
+    "exposure", "fillborders", "format", "gblur", "hflip", "hue", "limiter", "lut", "lut3d", "lutrgb", "lutyuv",
+    "median", "negate", "noformat", "pad", "rgbashift", "rotate", "scale", "setdar", "setsar", "transpose",
+    "unsharp", "vflip", "vibrance",
+})  # fmt: skip
 _COUNTS: Final = re.compile(r"\bn\b")  # in an expression: the number of the frame, counted from where a worker began
 _NOWHERE: Final = {"XDG_CONFIG_HOME": os.devnull}  # an environment that says nothing
 _WITH_WEIGHTS: Final = ("detect", "assess", "restore", "embed", "blend")
