@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import av
@@ -20,7 +22,6 @@ from vidrestore.media.formats import Colour, layout_of, planar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from pathlib import Path
 
     from vidrestore.media.probe import Hdr, MediaInfo
     from vidrestore.types import Layout
@@ -220,6 +221,7 @@ def plan_video(
         _fit_slices(options, width, height)
     if layout.interlaced and info.interlaced_as is not None:
         _add_params(options, codec.name, interlace_params(codec.name, info.interlaced_as))
+    _add_params(options, codec.name, repeatable_params(codec.name))
     if info.hdr is not None:
         _add_params(options, codec.name, hdr_params(codec.name, info.hdr))
     if codec.name == "libwebp" and layout.family == "rgb":
@@ -348,9 +350,26 @@ def even_size(encoder: str, pix_fmt: str, layout: Layout, settings: EncodeSettin
 
 def _add_params(options: dict[str, str], encoder: str, params: str) -> None:
     """Add to the encoder's own parameter string; what the user wrote there comes last and wins."""
-    name = {"libx264": "x264-params", "libx265": "x265-params", "libsvtav1": "svtav1-params"}.get(encoder)
+    name = {
+        "libx264": "x264-params",
+        "libx264rgb": "x264-params",
+        "libx265": "x265-params",
+        "libsvtav1": "svtav1-params",
+    }.get(encoder)
     if params and name is not None:
         options[name] = f"{params}:{options[name]}" if name in options else params
+
+
+def repeatable_params(encoder: str) -> str:
+    """x264's AVX-512 code, as libav's builds for Python have it, gives other bits from run to run (seen with version
+    165); with AVX2's they are those of all older processors."""
+    return "asm=AVX2" if encoder in ("libx264", "libx264rgb") and _has_avx512() else ""
+
+
+@cache
+def _has_avx512() -> bool:
+    cpus = Path("/proc/cpuinfo")
+    return cpus.is_file() and "avx512bw" in cpus.read_text(encoding="utf-8", errors="replace")
 
 
 def interlace_params(encoder: str, top_first: bool) -> str:
