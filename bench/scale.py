@@ -3,14 +3,15 @@
     python bench/scale.py --jobs 10000
     python bench/scale.py --jobs 10000 --film old.mp4 --rounds 3
 
-Without a film: jobs that do nothing go through the store, one process. With one: the film four times over, in a
-plain run each, in a batch of one segment a film, of many, and with two workers, interleaved; prints medians and
-ratios to the plain runs.
+Jobs that do nothing go through the store, one process (--jobs 0: none). Then the film, if there is one, four times
+over: in a plain run each, in a batch of one segment a film, of many, and with two workers, interleaved; prints medians
+of wall and of CPU seconds, and their ratios to the plain runs.
 """
 
 from __future__ import annotations
 
 import argparse
+import resource
 import shutil
 import statistics
 import subprocess
@@ -30,7 +31,7 @@ def driver(jobs: int, folder: Path) -> None:
     """Seconds for queueing, and for leasing and ending every task of, jobs with one segment each."""
     me = this_process().text()
     with Store(folder) as store:
-        begun = time.perf_counter()
+        begun, started = time.perf_counter(), time.process_time()
         for i in range(jobs):
             store.add(str(i), Path(f"/films/{i}.mp4"), Path(f"{i}.restored.mp4"), "{}")
         queued = time.perf_counter()
@@ -41,13 +42,14 @@ def driver(jobs: int, folder: Path) -> None:
                 store.restored(task, me, "{}")
             else:
                 store.published(task, me, "{}", 0, "")
-        done = time.perf_counter()
-        again = time.perf_counter()
+        done, spent = time.perf_counter(), time.process_time()
         for i in range(jobs):
             store.add(str(i), Path(f"/films/{i}.mp4"), Path(f"{i}.restored.mp4"), "{}")
         known = time.perf_counter()
-    print(f"{jobs} jobs: queued in {queued - begun:.1f} s, {3 * jobs} tasks leased and ended in {done - queued:.1f} s "
-          f"({(done - queued) / jobs * 1e3:.2f} ms a film), found known in {known - again:.1f} s")  # fmt: skip
+    told = f"{jobs} jobs: queued in {queued - begun:.1f} s, {3 * jobs} tasks leased and ended in {done - queued:.1f} s"
+    print(
+        f"{told}, found known in {known - done:.1f} s; CPU of queueing and ending {spent - started:.1f} s", flush=True
+    )
 
 
 def films(film: Path, chain: str, rounds: int, folder: Path) -> None:
@@ -57,7 +59,7 @@ def films(film: Path, chain: str, rounds: int, folder: Path) -> None:
     copies = [source / f"{i}{film.suffix}" for i in range(COPIES)]
     for copy in copies:
         shutil.copyfile(film, copy)
-    spent: dict[str, list[float]] = {}
+    spent: dict[str, list[tuple[float, float]]] = {}  # wall and CPU seconds
     for _ in range(rounds):
         for name, options in (
             ("plain", None),
@@ -66,7 +68,7 @@ def films(film: Path, chain: str, rounds: int, folder: Path) -> None:
             ("batch, two workers", ["--segment", "64", "--workers", "2"]),
         ):
             out = folder / "out"
-            begun = time.perf_counter()
+            begun, before = time.perf_counter(), _cpu_of_children()
             if options is None:
                 out.mkdir()
                 for copy in copies:
@@ -74,12 +76,17 @@ def films(film: Path, chain: str, rounds: int, folder: Path) -> None:
             else:
                 command = [*PROGRAM, "batch", "run", str(source), "-o", str(out), "-vf", chain, *options]
                 subprocess.run(command, check=True, capture_output=True)
-            spent.setdefault(name, []).append(time.perf_counter() - begun)
+            spent.setdefault(name, []).append((time.perf_counter() - begun, _cpu_of_children() - before))
             shutil.rmtree(out)
-    first = statistics.median(spent["plain"])
-    for name, seconds in spent.items():
-        median = statistics.median(seconds)
-        print(f"{name:28} {median:7.1f} s  {median / first:.2f}")
+    medians = {name: [statistics.median(kind) for kind in zip(*both, strict=True)] for name, both in spent.items()}
+    for name, (wall, cpu) in medians.items():
+        first = medians["plain"]
+        print(f"{name:28} wall {wall:7.1f} s {wall / first[0]:5.2f}   CPU {cpu:7.1f} s {cpu / first[1]:5.2f}")
+
+
+def _cpu_of_children() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def main() -> None:
@@ -90,7 +97,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        driver(arguments.jobs, Path(folder) / "store")
+        if arguments.jobs:
+            driver(arguments.jobs, Path(folder) / "store")
         if arguments.film:
             films(arguments.film, arguments.chain, arguments.rounds, Path(folder))
 

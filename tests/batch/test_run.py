@@ -291,13 +291,28 @@ def test_a_stalled_worker_is_ended_and_its_work_done_again(films: Films, tmp_pat
     assert len(decoded(tmp_path / "out" / "tape 0.restored.mp4")) == 36
 
 
+ODD = ("vfr_slow.flv", "h264_size_change.mp4", "neg_first_pts.mp4", "svq3_nonutf8_tags.mov", "packed_bframes.avi")
+
+
 @pytest.mark.media
-@pytest.mark.parametrize("name", ["vfr_slow.flv", "h264_size_change.mp4", "neg_first_pts.mp4", "svq3_nonutf8_tags.mov"])
+@pytest.mark.parametrize("name", ODD)
 def test_odd_films_come_out_as_from_a_plain_run(name: str, media: Path, tmp_path: Path) -> None:
-    """Variable rate, pictures that change their size, times before zero, tags in no known alphabet."""
+    """Variable rate, pictures that change their size, times before zero, tags in no known alphabet, AVI's times."""
     source, plain = media / "odd" / name, tmp_path / "plain.mkv"
     options = ["-vf", "detect=none", "-c:v", "ffv1", "-to", "1"]
     done = batch("run", source, "-o", tmp_path, *options, "-f", "mkv", "--segment", "8")
     assert done.returncode == 0, done.stderr
     subprocess.run([*BATCH[:-1], str(source), "-o", str(plain), *options], check=True, capture_output=True)
     assert decoded(tmp_path / f"{source.stem}.restored.mkv") == decoded(plain)
+
+
+@pytest.mark.media
+@pytest.mark.parametrize("name", ["odd/packed_bframes.avi", "faces/low_hand_occlusion.avi"])
+def test_avi_has_the_times_that_a_plain_run_gives_it(name: str, media: Path, tmp_path: Path) -> None:
+    """It numbers its frames at one rate, so that only their order and number can be kept."""
+    source, plain = media / name, tmp_path / "plain.avi"
+    options = ["-vf", "detect=none", "-c:v", "mpeg4", "-to", "1"]
+    assert batch("run", source, "-o", tmp_path, *options, "-f", "avi", "--segment", "8").returncode == 0
+    assert run([str(source), "-o", str(plain), *options]) == 0
+    stamps = [[line.split()[0] for line in decoded(p)] for p in (tmp_path / f"{source.stem}.restored.avi", plain)]
+    assert stamps[0] == stamps[1] and len(stamps[0]) > 8
