@@ -138,7 +138,7 @@ def test_a2_16_anamorphic_films(sar: Fraction, stages: Stages) -> None:
 
 
 @pytest.mark.parametrize(("kind", "bits"), [(k, b) for k in CHROMA for b in (8, 10, 12) if k != "411" or b == 8])
-def test_every_format_changes_the_face_only(kind: str, bits: int, stages: Stages) -> None:
+def test_a2_025_every_format_changes_the_face_only(kind: str, bits: int, stages: Stages) -> None:
     picture = astronaut()[:301, 60:401]  # odd sizes too
     frames = stored(picture, kind, bits, full_range=bits == 10)
     out = run(frames, stages)
@@ -191,7 +191,7 @@ def test_a2_36_37_hdr_faces_change_as_those_of_sdr(transfer: int, stages: Stages
     assert np.array_equal(after.planes[0][:20], bright[0].planes[0][:20])
 
 
-def test_a_face_beyond_the_border(stages: Stages) -> None:
+def test_a2_077_a_face_beyond_the_border(stages: Stages) -> None:
     """Half of the face is outside: what is inside is restored, and nothing breaks."""
     frames = stored(astronaut()[:300, 195:400])
     out = run(frames, stages)

@@ -159,7 +159,7 @@ class Item:
         self.nbytes = nbytes
 
 
-def test_the_queue_is_bounded_in_bytes() -> None:
+def test_a2_076_the_queue_is_bounded_in_bytes() -> None:
     queue: _Queue[Item] = _Queue(300)
     for _ in range(3):
         assert queue.put(Item(100))

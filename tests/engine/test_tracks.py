@@ -135,7 +135,7 @@ def test_two_trackers_share_nothing() -> None:
     assert drive(two, [faces(face(50, 50, 40))]) == [[0]]
 
 
-def test_more_faces_than_allowed_leave_out_the_smallest() -> None:
+def test_a2_077_more_faces_than_allowed_leave_out_the_smallest() -> None:
     sizes = [20, 60, 30, 50]
     script = {i: [(k, face(60 + 90 * k, 80, s)) for k, s in enumerate(sizes)] for i in range(8)}
     align = FFHQ(AlignOptions(min_size=8, max_faces=2))
