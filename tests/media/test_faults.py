@@ -124,6 +124,9 @@ def test_a2_51_no_key_frame_at_the_start(noisy: Path, tmp_path: Path) -> None:
     film = read(source)
     assert 0 < film.n < 100
     assert film.pts == sorted(film.pts)
+    said = next(n.text for n in film.notes.all() if n.kind == "no_key_frame")
+    assert re.fullmatch(r"its first \d+ pictures come before any key frame; those that .* are left out", said)
+    assert read(noisy).notes.count("no_key_frame") == 0
 
 
 def test_a2_52_a_bad_packet_does_not_end_the_film(noisy: Path, tmp_path: Path) -> None:

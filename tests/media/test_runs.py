@@ -262,6 +262,16 @@ def test_a2_100_101_two_films_with_one_output(
     assert not list(out.rglob("*.mp4")) and not list(out.rglob("*.mkv"))
 
 
+def test_a2_078_the_longest_names(good: Path, tmp_path: Path) -> None:
+    """A name of 244 letters: the output's fits, its record's is shortened."""
+    source = tmp_path / f"{'n' * 240}.mp4"
+    source.write_bytes(good.read_bytes())
+    assert cli.run([str(source), *NULL, "-preset", "ultrafast"]) == 0
+    out = next(p for p in tmp_path.iterdir() if p.name.endswith(".restored.mp4"))
+    record = next(p for p in tmp_path.iterdir() if p.suffix == ".json")
+    assert read(out).n == 25 and json.loads(record.read_text())["exit_code"] == 0
+
+
 def test_what_is_read_of_a_cut_is_not_more(noisy: Path) -> None:
     """What the tests of cut films above count on."""
     assert read(noisy, ReadSettings(end=Fraction(1))).n == 25

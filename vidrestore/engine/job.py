@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from vidrestore.media.writer import Sink
     from vidrestore.types import Frame, Window
 
+_LONGEST_NAME = 250  # bytes, without the record's ending
 SETTINGS_OF_ENCODER = ("c:v", "vcodec", "pix_fmt", "r", "f", "c:a", "acodec")  # those that are no encoder options
 
 
@@ -404,7 +405,11 @@ def _tags(record: Record, work: Work) -> dict[str, str]:
 
 
 def _report_name(target: str) -> str:
-    return Path(target).name + ".json" if target != "-" else ""
+    """The record's name: the output's and ``.json``, shortened to what a file system holds."""
+    name = Path(target).name if target != "-" else ""
+    while len(os.fsencode(name)) > _LONGEST_NAME:
+        name = name[:-1]
+    return name and f"{name}.json"
 
 
 def _report_path(job: Job, record: Record) -> Path | None:

@@ -66,6 +66,7 @@ class Feed:
         self._cut = settings.start is not None
         self._splices = Splices(notes, path)
         self._early: list[Any] = []
+        self._keyless: int | None = 0  # packets of the film before its first key frame; None once that has come
         self._decoder = open_decoder(container.streams[stream.index], stream, path)
 
     def seek(self, seconds: Fraction) -> bool:
@@ -86,6 +87,7 @@ class Feed:
             if packet.stream_index != self._video:
                 self._carry(packet)
                 continue
+            self._look_for_key(packet)
             if packet.has_sidedata("encryption_info"):
                 raise InputMediaError(self._path, "stream is encrypted")
             if packet.is_corrupt and self._family == "mov":
@@ -95,6 +97,18 @@ class Feed:
             yield from self._decode(packet)
         while pictures := self._decode(None):
             yield from pictures
+
+    def _look_for_key(self, packet: Any) -> None:
+        """A recording that begins between two key frames: what is missing at its start is missing in the file."""
+        if self._keyless is None or self._cut:
+            return
+        if not packet.is_keyframe:
+            self._keyless += 1
+            return
+        if self._keyless:
+            what = f"its first {self._keyless} pictures come before any key frame"
+            self._notes.warn("no_key_frame", self._path, f"{what}; those that cannot be decoded are left out")
+        self._keyless = None
 
     def settle(self, shift: Fraction, limit: Fraction | None) -> None:
         """Decide the shift, and hand on the packets that were read before it was known."""
