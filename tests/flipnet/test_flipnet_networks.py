@@ -12,6 +12,7 @@ from vidrestore_plugins.restore.flipnet import lora
 from vidrestore_plugins.restore.flipnet.model import DEGRADE, RESTORE, FlipNet
 from vidrestore_plugins.restore.flipnet.patched import PatchedAutoencoder
 from vidrestore_plugins.restore.flipnet.prior import sites, vae_of
+from vidrestore_plugins.restore.flipnet.schedule import denoised, diffused, noise_between
 from vidrestore_plugins.restore.flipnet.sizes import SIZES, Name, VAESize
 from vidrestore_plugins.restore.flipnet.tokens import Association, FaceDecoder, FaceEncoder
 
@@ -297,3 +298,22 @@ def test_restoring_by_difference_loses_nothing_where_nothing_changes() -> None:
         z = net.encode(faces)
         torch.testing.assert_close(net.restored(z, z, faces), faces)
         assert not torch.allclose(net.restored(z + 1, z, faces), faces, atol=1e-3)
+
+
+def test_where_it_was_learnt_one_pass_over_the_damaged_latent_restores() -> None:
+    net = FlipNet(NANO.model_copy(update={"at_once": 100, "start": 300})).eval()
+    z_y, eps = latents(2, 0), latents(2, 1)
+    z, asked = net.beginning(z_y, eps, RESTORE)
+    assert torch.equal(z, z_y) and asked == [100]
+    z_hq = latents(2, 2)
+    lacking = noise_between(z_hq, 100, z_y)
+    torch.testing.assert_close(denoised(z_y, 100, lacking), z_hq)
+    torch.testing.assert_close(diffused(z_hq, 100, lacking), z_y)
+
+    z, asked = net.beginning(z_y, eps, RESTORE, steps=4)
+    assert asked[0] == 300 and len(asked) == 4
+    torch.testing.assert_close(z, diffused(z_y, 300, eps))
+    assert net.beginning(z_y, eps, DEGRADE)[1][0] == 300, "damage has many faces: it is always drawn"
+    assert net.beginning(z_y, eps, RESTORE, start=500)[1][0] == 500
+    plain = FlipNet(NANO).eval()
+    assert len(plain.beginning(z_y, eps, RESTORE)[1]) == 20 and plain.beginning(z_y, eps, RESTORE)[1][0] == 999

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from vidrestore_plugins.restore.flipnet import lora
 from vidrestore_plugins.restore.flipnet.batches import usable
 from vidrestore_plugins.restore.flipnet.model import DEGRADE, RESTORE, FlipNet
-from vidrestore_plugins.restore.flipnet.schedule import diffused, sample, times
+from vidrestore_plugins.restore.flipnet.schedule import sample
 from vidrestore_plugins.restore.ldbfr.sampler import run_down
 
 if TYPE_CHECKING:
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 
 
 @torch.inference_mode()
-def flipped(net: FlipNet, faces: Tensor, mode: int, eps: Tensor, steps: int, phi: float = 1.0) -> Tensor:
-    """Faces [n, 3, S, S] in -1..1, restored or damaged from noise ``eps`` [n, c, s, s]."""
+def flipped(net: FlipNet, faces: Tensor, mode: int, eps: Tensor, steps: int = 0, phi: float = 1.0) -> Tensor:
+    """Faces [n, 3, S, S] in -1..1, restored or damaged from noise ``eps`` [n, c, s, s]; ``steps``: see `beginning`."""
     modes = torch.full((len(faces),), mode, device=faces.device)
     c, z_y = net.tokens(faces, mode), net.encode(faces)
-    cache, asked = net.written(z_y, c, modes), times(steps)
-    walk = sample(lambda z, t: net.noise(z, t, c, cache, modes, phi), diffused(z_y, asked[0], eps.to(z_y)), asked)
-    z0 = run_down(walk)
+    cache = net.written(z_y, c, modes)
+    z, asked = net.beginning(z_y, eps.to(z_y), mode, steps)
+    z0 = run_down(sample(lambda z, t: net.noise(z, t, c, cache, modes, phi), z, asked))
     return (net.restored(z0, z_y, faces) if mode == RESTORE else net.decode(z0)).float()
 
 
@@ -45,7 +45,9 @@ def seen(net: FlipNet, phase: str, x: Tensor) -> Tensor:
     else:
         shape = (len(at), net.size.vae.channels, net.size.latent_side, net.size.latent_side)
         eps = torch.randn(shape, generator=torch.Generator().manual_seed(5))
-        y = flipped(net, at, RESTORE if phase == "restore" else DEGRADE, eps, 8)
+        restoring = phase == "restore"
+        steps = 0 if restoring and net.size.at_once else 8
+        y = flipped(net, at, RESTORE if restoring else DEGRADE, eps, steps)
     return F.interpolate(y.float(), x.shape[-2:], mode="bicubic") if x.shape[-1] != side else y.float()
 
 

@@ -13,12 +13,15 @@ from torch import Tensor, nn
 
 from vidrestore_plugins.restore.flipnet.hub import BoostHub, HubProcessor, Pair, Pass
 from vidrestore_plugins.restore.flipnet.prior import SELF, sites, unet_of, vae_of
+from vidrestore_plugins.restore.flipnet.schedule import diffused, times
 from vidrestore_plugins.restore.flipnet.tokens import FaceEncoder, Projector
 
 if TYPE_CHECKING:
+    from vidrestore_plugins.restore.flipnet.schedule import Spacing
     from vidrestore_plugins.restore.flipnet.sizes import Size
 
 RESTORE, DEGRADE = 0, 1  # modes
+STEPS = 20  # passes, unless told
 IMAGE, CONDITION = 0, 1  # roles of the streams x and y
 
 Cache = dict[str, Pair]
@@ -74,16 +77,25 @@ class FlipNet(nn.Module):
     def decode(self, z: Tensor) -> Tensor:
         return self.vae.decode(z / self.size.vae.scale).sample  # type: ignore[no-any-return]
 
+    def beginning(
+        self, z_y: Tensor, eps: Tensor, mode: int, steps: int = 0, start: int = 0, spacing: Spacing = "quadratic"
+    ) -> tuple[Tensor, list[int]]:
+        """The latent that diffusion begins with, and the times at which the network is asked. With 0 both are the
+        size's: one pass over the damaged latent where that was learnt, else 20 from its latent under noise."""
+        at_once = self.size.at_once if mode == RESTORE else 0
+        if at_once and steps < 2 and not start:
+            return z_y, [at_once]
+        asked = times(steps or STEPS, start or self.size.start, spacing)
+        return diffused(z_y, asked[0], eps), asked
+
     def restored(self, z0: Tensor, z_y: Tensor, damaged: Tensor) -> Tensor:
         """The picture of a restored latent z0; z_y is the damaged face's.
 
         D(z0), or where the size says so ``damaged + D(z0) - D(z_y)``: a small auto-encoder loses more of a picture than
         mild damage does, and so it loses nothing but what the network changed.
         """
-        if not self.size.by_difference:
-            return self.decode(z0)
-        after, before = self.decode(torch.cat([z0, z_y])).chunk(2)
-        return damaged + after - before
+        after = self.decode(z0)
+        return damaged + after - self.decode(z_y) if self.size.by_difference else after
 
     def tokens(self, faces: Tensor, mode: int) -> Tensor:
         """Face tokens of the condition: a damaged face is read by E_LQ, an undamaged one by E_HQ."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from vidrestore.train.losses import charbonnier, edges
 from vidrestore_plugins.restore.flipnet import lora
 from vidrestore_plugins.restore.flipnet.model import DEGRADE, RESTORE, FlipNet
-from vidrestore_plugins.restore.flipnet.schedule import T, abar, denoised, diffused
+from vidrestore_plugins.restore.flipnet.schedule import T, abar, denoised, diffused, noise_between
 from vidrestore_plugins.restore.flipnet.tokens import Association, FaceDecoder
 
 if TYPE_CHECKING:
@@ -25,7 +25,9 @@ NO_TOKENS, NO_HUBS, OTHER_PHI = 0.1, 0.05, 0.2  # shares of rows
 CLEAN_CONDITION, CONDITION = 0.7, 0.5  # share of rows whose condition is clean; weight of the condition's own noise
 KEEP_DEGRADING = 0.2  # share of the rows that go on degrading while the rest learns to restore
 PRIOR_PACE = 0.1
+AT_ONCE = 0.75  # share of the restoring rows that learn to do it in one pass, where the size has that
 PIXELS, UP_TO, PIXELS_EVERY = 1.0, 599, 4  # weight; last time; batches from one to the next
+PIXELS_AT_ONCE = 20.0  # weight where restoring at once is learnt: in every batch
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,7 +123,9 @@ class Imagining(Task):
 class Flipping(Task):
     """Phases III (D mode) and V (R mode): hubs, low-rank updates, tokens' projector and tags.
 
-    ``restoring``: most rows restore, the rest go on degrading; now and then the picture itself is compared too.
+    ``restoring``: most rows restore, the rest go on degrading; now and then the picture itself is compared too. Where
+    the size has a time for restoring at once, most of these get the damaged latent in the noisy one's place: what it
+    lacks is taken for noise of that time.
     Where the prior is our own it is trained on with them, a tenth as fast.
     """
 
@@ -154,6 +158,13 @@ class Flipping(Task):
             torch.where((t_y > 0).view(-1, 1, 1, 1) | is_x.view(-1, 1, 1, 1), diffused(z, t, eps), z)
             for z, t, eps, is_x in ((z_hq, t_hq, eps_hq, ~flipped), (z_lq, t_lq, eps_lq, flipped))
         )
+        if self._restoring and net.size.at_once:
+            once = ~flipped & (uniform(n, z_hq) < AT_ONCE)
+            t_x, t_hq = (torch.where(once, net.size.at_once, t) for t in (t_x, t_hq))
+            t_y, t_lq = (torch.where(once, 0, t) for t in (t_y, t_lq))
+            where = once.view(-1, 1, 1, 1)
+            noisy_hq, noisy_lq = torch.where(where, z_lq, noisy_hq), torch.where(where, z_lq, noisy_lq)
+            eps_hq = torch.where(where, noise_between(z_hq, t_hq, z_lq), eps_hq)
         out_x, out_y = net(noisy_hq, noisy_lq, t_hq, t_lq, c_hq, c_lq, mode, self._phi(n, z_hq))
         where = flipped.view(-1, 1, 1, 1)
         eps_x, eps_y = torch.where(where, eps_lq, eps_hq), torch.where(where, eps_hq, eps_lq)
@@ -164,11 +175,12 @@ class Flipping(Task):
         if self._restoring:
             self.calls += 1
             rows = (~flipped & (t_x <= UP_TO)).nonzero()[:, 0]
-            if int(self.calls) % PIXELS_EVERY == 0 and len(rows):
+            every, share = (1, PIXELS_AT_ONCE) if net.size.at_once else (PIXELS_EVERY, PIXELS)
+            if int(self.calls) % every == 0 and len(rows):
                 z_0 = denoised(noisy_hq[rows], t_x[rows], out_x[rows].float())
                 y = net.restored(z_0, z_lq[rows], batch.damaged[rows]).float()
                 pixels = pictures_error(y, batch.truth[rows], t_x[rows])
-                total = total + PIXELS * pixels
+                total = total + share * pixels
                 terms["pixels"] = pixels.detach()
             terms.setdefault("pixels", torch.zeros(()))
         return {"loss": total} | terms

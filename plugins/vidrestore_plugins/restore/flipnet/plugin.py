@@ -33,11 +33,15 @@ class FlipNetOptions(BaseModel):
     rho: float = Field(
         0.8, ge=0, le=1, description="degrading: share of the damage's texture that stays from frame to frame"
     )
-    steps: int = Field(20, ge=1, le=200, description="passes of the diffusion network a face; 4 is fast, 50 is best")
+    steps: int = Field(
+        0, ge=0, le=200, description="passes of the diffusion network a face; 0: 1 where the weights can, else 20"
+    )
     phi: float = Field(
         1.0, ge=0, le=2, description="fidelity: weight of the damaged face in every layer; 0 leaves the prior free"
     )
-    start: int = Field(999, ge=3, le=999, description="noise level where diffusion begins; lower keeps more")
+    start: int = Field(
+        0, ge=0, le=999, description="noise level where diffusion begins, lower keeps more; 0: what the weights are for"
+    )
     spacing: Literal["quadratic", "lambda"] = Field(
         "quadratic", description="of the steps; lambda: equal in log signal to noise, for 8 steps and fewer"
     )
@@ -56,7 +60,7 @@ class FlipNetRestorer:
     def __init__(self, options: FlipNetOptions) -> None:
         self.options, self.size = options, options.size
         self.weights = tuple(name for name in (options.weights, options.prior) if name)
-        middle = ("z0_mid",) if options.steps > 1 else ()
+        middle = () if options.steps == 1 else ("z0_mid",)  # of two passes and more
         self.latents: tuple[str, ...] = ("tokens", "z_y", *middle, "z0")
         self._net: FlipNet | None = None
         self._mode = 0  # of the network
@@ -91,7 +95,7 @@ class FlipNetRestorer:
         import torch
 
         from vidrestore_plugins.restore.flipnet.model import DEGRADE, RESTORE
-        from vidrestore_plugins.restore.flipnet.schedule import diffused, sample, times
+        from vidrestore_plugins.restore.flipnet.schedule import sample
         from vidrestore_plugins.restore.ldbfr.colour import recoloured
         from vidrestore_plugins.restore.ldbfr.sampler import named
 
@@ -104,7 +108,6 @@ class FlipNetRestorer:
         c = (yield Latent("tokens", net.tokens(x, self._mode).float())).to(kind)
         z_y = yield Latent("z_y", net.encode(x).float())
         cache = net.written(z_y.to(kind), c, mode)
-        asked = times(o.steps, o.start, o.spacing)
         eps = ctx.noise("eps", tuple(z_y.shape[1:]))
         if self._mode == DEGRADE:  # some of what damages a film is on the lens, some is new in each frame
             new = ctx.noise("new", tuple(z_y.shape[1:]), fixed=False)
@@ -113,8 +116,9 @@ class FlipNetRestorer:
         def noise_of(z: Tensor, t: int) -> Tensor:
             return net.noise(z.to(kind), t, c, cache, mode, o.phi)
 
+        z, asked = net.beginning(z_y, eps.to(z_y), self._mode, o.steps, o.start, o.spacing)
         middle = {asked[(len(asked) - 1) // 2]} if len(asked) > 1 else set[int]()
-        z0 = yield from named(sample(noise_of, diffused(z_y, asked[0], eps.to(z_y)), asked, show=middle), "z0_mid")
+        z0 = yield from named(sample(noise_of, z, asked, show=middle), "z0_mid")
         z0 = yield Latent("z0", z0)
         if self._mode == RESTORE:
             y = net.restored(z0.to(kind), z_y.to(kind), x).float()

@@ -56,6 +56,12 @@ def denoised(z: Tensor, t: int | Tensor, eps: Tensor) -> Tensor:
     return (z - noise * eps) / signal
 
 
+def noise_between(z0: Tensor, t: int | Tensor, z: Tensor) -> Tensor:
+    """The noise that makes z of z0 at t: ``eps = (z - sqrt(abar_t) z0) / sqrt(1 - abar_t)``."""
+    signal, noise = _scales(z, t)
+    return (z - signal * z0) / noise
+
+
 def sample(
     noise_of: Callable[[Tensor, int], Tensor], z: Tensor, asked: Sequence[int], show: Collection[int] = ()
 ) -> Generator[Tensor, Tensor, Tensor]:

@@ -55,6 +55,8 @@ class Size(Part):
     rank: int  # of the low-rank updates
     own_prior: bool = True  # trained by the recipe, and trained on with the rest; else given and frozen
     by_difference: bool = False  # a restored face is the damaged one and what decoding makes of the latent's change
+    start: int = 999  # time at which diffusion begins unless told
+    at_once: int = 0  # time for which the damaged latent, as it is, passes: one pass restores it. 0: it was not learnt
 
     @property
     def latent_side(self) -> int:
@@ -85,6 +87,8 @@ SIZES: dict[Name, Size] = {
         token_width=128,
         rank=8,
         by_difference=True,
+        start=200,
+        at_once=100,
     ),
     "tiny": Size(
         image_size=256,
