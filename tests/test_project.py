@@ -28,7 +28,8 @@ def test_the_wheel_holds_presets_weights_cards_and_the_demonstration(tmp_path: P
     names = set(zipfile.ZipFile(wheel).namelist())
     assert {f"vidrestore/configs/{name}.toml" for name in presets()} <= names
     assert {"vidrestore/py.typed", "vidrestore_plugins/py.typed", "vidrestore_plugins/weights/manifest.toml"} <= names
-    assert {"vidrestore/demo/portrait.jpg", "vidrestore/demo/README.md", "vidrestore/quality/page.html"} <= names
+    assert {"vidrestore/demo/portrait.jpg", "vidrestore/demo/README.md", "vidrestore/quality/sheet.html"} <= names
+    assert {f"vidrestore/{room}/page.{kind}" for room in ("batch", "quality") for kind in ("css", "js")} <= names
     tensors = {n for n in names if n.endswith(".safetensors")}
     assert tensors and {n.replace(".safetensors", ".md") for n in tensors} <= names
 
