@@ -31,6 +31,7 @@ from pathlib import Path
 KINDS = ("media", "chain", "manifest", "preset", "weights")
 ALLOWED = {0, 2, 3, 4, 5, 6, 7}
 SECONDS, MEMORY = 60.0, 2 << 30
+_READY = 600.0  # seconds to load everything and run once
 _LARGEST = 400_000  # bytes of a film: larger ones are cut to it
 _CASES_A_CHILD = 200
 
@@ -173,6 +174,7 @@ def child(arguments: argparse.Namespace) -> None:
     with contextlib.redirect_stderr(io.StringIO()):
         cli.run([str(small), "-o", str(folder / "out.mkv"), "-y", "--progress", "none"])
     ordinary = _peak()
+    print(json.dumps({"ready": ordinary}), flush=True)
     for number in range(arguments.start, arguments.stop):
         case = made(number, arguments.seed, arguments.kinds, films, small, folder)
         print(json.dumps({"begin": number, "kind": case.kind}), flush=True)
@@ -223,8 +225,10 @@ def run(arguments: argparse.Namespace) -> tuple[Counter[str], list[str]]:
             command = [sys.executable, __file__, *own, *media, "--kinds", *arguments.kinds]
             process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
             kind = ""
+            if not _line(process, _READY):
+                raise SystemExit("the child does not begin")
             while at < last:
-                line = _line(process)
+                line = _line(process, SECONDS)
                 if line is None or not line:
                     what = "over a minute" if line is None else f"the process died ({process.wait()})"
                     _keep(arguments, folder, at)
@@ -252,12 +256,12 @@ def run(arguments: argparse.Namespace) -> tuple[Counter[str], list[str]]:
     return codes, faults
 
 
-def _line(process: subprocess.Popen[str]) -> str | None:
+def _line(process: subprocess.Popen[str], seconds: float) -> str | None:
     """The child's next line; empty where it died, None where it hangs."""
     assert process.stdout is not None
     with selectors.DefaultSelector() as selector:
         selector.register(process.stdout, selectors.EVENT_READ)
-        return process.stdout.readline() if selector.select(SECONDS) else None
+        return process.stdout.readline() if selector.select(seconds) else None
 
 
 def _keep(arguments: argparse.Namespace, folder: str, number: int) -> None:
