@@ -179,7 +179,7 @@ def test_facts_about_odd_files(media: Path) -> None:
     assert look("wtv_face_truncated.wtv").layout.sar == Fraction(64, 45)  # type: ignore[attr-defined]
 
 
-def test_dolby_vision_is_dropped_aloud(media: Path) -> None:
+def test_a2_38_dolby_vision_is_dropped_aloud(media: Path) -> None:
     assert read(media / "odd/phone_dolbyvision_hlg.mov").notes.count("dolby_vision_dropped") == 1
 
 
