@@ -5,8 +5,9 @@ memory.
 
 Case n of a seed is always the same. Each runs the command line in a child process, which works through many; the
 parent restarts it when it hangs or dies. A case fails if the exit code is none of the documented ones or that of a
-fault of vidrestore itself, if more than warnings and one error line are printed, if it takes over a minute, or if the
-child's memory grows by over 2 GB beyond what an ordinary run with its networks takes. Failing cases are listed, and
+fault of vidrestore itself, if more than warnings and one error line are printed, if it takes over a minute of the processor
+or stands still for ten of the clock, or if the child's memory grows by over 2 GB beyond what an ordinary run with its
+networks takes. Failing cases are listed, and
 their inputs kept in --keep.
 """
 
@@ -16,6 +17,7 @@ import argparse
 import contextlib
 import io
 import json
+import os
 import random
 import resource
 import selectors
@@ -31,7 +33,7 @@ from pathlib import Path
 KINDS = ("media", "chain", "manifest", "preset", "weights")
 ALLOWED = {0, 2, 3, 4, 5, 6, 7}
 SECONDS, MEMORY = 60.0, 2 << 30
-_READY = 600.0  # seconds to load everything and run once
+_READY = _STILL = 600.0  # seconds of the clock: to load everything and run once, and for a case on a busy machine
 _LARGEST = 400_000  # bytes of a film: larger ones are cut to it
 _CASES_A_CHILD = 200
 
@@ -225,10 +227,10 @@ def run(arguments: argparse.Namespace) -> tuple[Counter[str], list[str]]:
             command = [sys.executable, __file__, *own, *media, "--kinds", *arguments.kinds]
             process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
             kind = ""
-            if not _line(process, _READY):
+            if not _line(process, _READY, _READY):
                 raise SystemExit("the child does not begin")
             while at < last:
-                line = _line(process, SECONDS)
+                line = _line(process, SECONDS, _STILL)
                 if line is None or not line:
                     what = "over a minute" if line is None else f"the process died ({process.wait()})"
                     _keep(arguments, folder, at)
@@ -256,12 +258,25 @@ def run(arguments: argparse.Namespace) -> tuple[Counter[str], list[str]]:
     return codes, faults
 
 
-def _line(process: subprocess.Popen[str], seconds: float) -> str | None:
-    """The child's next line; empty where it died, None where it hangs."""
+def _line(process: subprocess.Popen[str], busy: float, still: float) -> str | None:
+    """The child's next line; empty where it died, None where it has worked or waited for too many seconds."""
     assert process.stdout is not None
+    begun, used = time.monotonic(), _used(process)
     with selectors.DefaultSelector() as selector:
         selector.register(process.stdout, selectors.EVENT_READ)
-        return process.stdout.readline() if selector.select(seconds) else None
+        while not selector.select(1):
+            if _used(process) - used > busy or time.monotonic() - begun > still:
+                return None
+        return process.stdout.readline()
+
+
+def _used(process: subprocess.Popen[str]) -> float:
+    """Seconds of the processor that a child has used."""
+    try:
+        fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _keep(arguments: argparse.Namespace, folder: str, number: int) -> None:
