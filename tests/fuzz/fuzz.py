@@ -5,10 +5,9 @@ memory.
 
 Case n of a seed is always the same. Each runs the command line in a child process, which works through many; the
 parent restarts it when it hangs or dies. A case fails if the exit code is none of the documented ones or that of a
-fault of vidrestore itself, if more than warnings and one error line are printed, if it takes over a minute of the processor
-or stands still for ten of the clock, or if the child's memory grows by over 2 GB beyond what an ordinary run with its
-networks takes. Failing cases are listed, and
-their inputs kept in --keep.
+fault of vidrestore itself, if more than warnings and one error line are printed, if it takes over a minute of the
+processor or stands still for ten of the clock, or if the child's memory grows by over 2 GB beyond what an ordinary run
+with its networks takes. Failing cases are listed, and their inputs kept in --keep.
 """
 
 from __future__ import annotations
