@@ -110,7 +110,9 @@ def test_fields_become_whole_pictures(
     assert stamps(tmp_path / "out.mkv", 1) == stamps(woven, 1)
 
 
-def test_a2_18_woven_fields_under_faces_are_told_of(woven: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a2_18_woven_fields_under_faces_are_told_of(
+    woven: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run(woven, tmp_path / "a.mkv", "restore=none")
     assert capsys.readouterr().err.count("add av.bwdif") == 1
     run(woven, tmp_path / "b.mkv", IDLE)
