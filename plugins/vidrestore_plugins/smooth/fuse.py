@@ -29,9 +29,9 @@ class FuseOptions(SmoothOptions):
     latents: str | None = Field(
         "output", pattern=r"^\w+(\+\w+)*$", description="names of pictures or maps joined by +; crop is the input"
     )
-    reach: int = Field(2, ge=1, le=8, description="frames on either side that are fused")
-    sigma: float = Field(0.12, gt=0, description="seconds at which a neighbour has lost weight")
-    agree: float = Field(0.045, gt=0, description="difference of the sources (0..1) at which a neighbour loses weight")
+    reach: int = Field(3, ge=1, le=8, description="frames on either side that are fused")
+    sigma: float = Field(0.07, gt=0, description="seconds at which a neighbour has lost weight")
+    agree: float = Field(0.05, gt=0, description="difference of the sources (0..1) at which a neighbour loses weight")
 
 
 class Fuse:
