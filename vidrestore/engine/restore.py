@@ -97,6 +97,9 @@ class Restoration:
             self.most_live = max(self.live, self.most_live)
             layer = self._layer(window.scene)
             assert window.placed is not None, "windows are placed before they are restored"
+            if len(window.placed) and window.frames[0].layout.hdr:
+                what = "faces of HDR pictures are seen as SDR; what changed is carried back as a gain of light"
+                self.notes.warn("hdr_faces", "restore", what, times=len(window.placed), quiet=True)
             groups = self._groups(window.placed)
             if not groups:
                 yield Item(window, None, layer, final=True, strengths=np.zeros(0, np.float32))
