@@ -279,7 +279,7 @@ def test_a_dry_run_leaves_nothing(films: Films, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_stalled_worker_is_ended_and_its_work_done_again(films: Films, tmp_path: Path) -> None:
-    arguments = ["run", str(films(1)), "-o", str(tmp_path / "out"), *FAST, "--retries", "3", "--stall", "4"]
+    arguments = ["run", str(films(1)), "-o", str(tmp_path / "out"), *FAST, "--retries", "3", "--stall", "8"]
     command = [*BATCH, *arguments, "--progress", "json"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
