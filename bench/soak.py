@@ -2,17 +2,12 @@
 
     python bench/soak.py CLIP [--minutes 60] [--chain CHAIN] [--log soak.csv] [--plot docs/soak.svg]
     python bench/soak.py --replay soak.csv --plot docs/soak.svg
-    python bench/soak.py CLIP --live [--chain CHAIN]
 
 CLIP, best one with faces and cuts, is coded as H.264 with sound and repeated by stream copy for longer than the run
 takes; one vidrestore works on it until the time is up and is then asked to stop. Memory swings with what is in the
 picture by far more than it could leak, so means over whole rounds of the clip are compared: growth is the slope of a
 straight line through them after the first ten minutes, with its standard error. Pass: below 1 MB an hour, descriptors
 and threads no more at the end than after ten minutes, exit code 143, no file but the log left.
-
-That error is some MB an hour. ``--live`` tells more exactly what a longer film leaves: two films, of 2 and of 6 rounds,
-each in a process of its own, and the heap in use (glibc's mallinfo2) when all frames have been written and no window
-is left, before the film is closed.
 """
 
 from __future__ import annotations
@@ -81,10 +76,10 @@ class Told:
                 self.last = line.strip()
 
 
-def watch(film: Path, folder: Path, chain: list[str], seconds: float, log: Path) -> int:
+def watch(film: Path, folder: Path, chain: str | None, seconds: float, log: Path) -> int:
     """Run until the time is up, a row a second into the log; the exit code."""
     out = ["-o", str(folder / "out.mkv"), "--progress", "json", "-preset", "ultrafast"]
-    command = [sys.executable, "-m", "vidrestore", str(film), *out, *chain]
+    command = [sys.executable, "-m", "vidrestore", str(film), *out, *(["-vf", chain] if chain else [])]
     begun = time.monotonic()
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
@@ -103,55 +98,6 @@ def watch(film: Path, folder: Path, chain: list[str], seconds: float, log: Path)
     code = process.wait(timeout=60)
     print(told.last)
     return code
-
-
-def drained(film: Path, chain: list[str]) -> dict[str, float]:
-    """Work on a film in this process; frames, and bytes of the heap in use before it is closed."""
-    import ctypes
-    import gc
-
-    from vidrestore import cli
-    from vidrestore.media import writer
-
-    class Heap(ctypes.Structure):
-        names = "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost"
-        _fields_ = [(name, ctypes.c_size_t) for name in names.split()]
-
-    libc = ctypes.CDLL(None)
-    libc.mallinfo2.restype = Heap
-    found: dict[str, float] = {}
-    finish = writer.Sink.finish
-
-    def looked(sink: Any) -> None:
-        gc.collect()
-        heap = libc.mallinfo2()
-        found.update(frames=sink.summary.frames, bytes=heap.uordblks + heap.hblkhd)
-        finish(sink)
-
-    writer.Sink.finish = looked  # type: ignore[method-assign]
-    begun = time.monotonic()
-    out = ["-o", str(film.with_suffix(".out.mkv")), "-y", "--progress", "none", "-preset", "ultrafast"]
-    cli.run([str(film), *out, *chain])
-    return {**found, "seconds": time.monotonic() - begun}
-
-
-def live(clip: Path, chain: list[str]) -> int:
-    """What a film of 6 rounds has in use at its end beyond one of 2."""
-    with tempfile.TemporaryDirectory() as folder:
-        _, a_round = make(clip, Path(folder), 1)
-        once, told = Path(folder) / "once.mkv", []
-        for rounds_of in (2, 6):
-            film = Path(folder) / f"{rounds_of}.mkv"
-            loop = ["-stream_loop", str(rounds_of - 1), "-i", str(once), "-map", "0", "-c", "copy", str(film)]
-            subprocess.run([ffmpeg(), "-v", "error", "-nostdin", *loop], check=True)
-            given = ["--chain", chain[1]] if chain else []
-            command = [sys.executable, __file__, "--drained", str(film), *given]
-            told.append(json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout))
-            print(f"{told[-1]['frames']:5} frames: {told[-1]['bytes'] / 2**20:.2f} MB in use at the end", flush=True)
-    more = (told[1]["bytes"] - told[0]["bytes"]) / (told[1]["frames"] - told[0]["frames"])
-    hourly = more * 3600 * told[1]["frames"] / told[1]["seconds"] / 2**20
-    print(f"{more:.0f} bytes a frame, rounds of {a_round}: {hourly:+.2f} MB an hour at the speed of this machine")
-    return 0 if hourly < BAR else 1
 
 
 def read(log: Path) -> tuple[int, list[Row]]:
@@ -243,23 +189,15 @@ def main() -> int:
     parser.add_argument("--frames", type=int, default=250_000, help="of the film: more than a run can do in the time")
     parser.add_argument("--log", type=Path, default=Path("soak.csv"))
     parser.add_argument("--plot", type=Path)
-    parser.add_argument("--live", action="store_true", help="compare what two films leave, instead of a run")
-    parser.add_argument("--drained", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--replay", type=Path, help="a log to judge again, instead of a run")
     args = parser.parse_args()
-    chain = ["-vf", args.chain] if args.chain else []
-    if args.drained:
-        print(json.dumps(drained(args.drained, chain)))
-        return 0
-    if args.live:
-        return live(args.clip, chain)
     ended = True
     log = args.replay or args.log
     if args.replay is None:
         with tempfile.TemporaryDirectory() as folder:
             film, a_round = make(args.clip, Path(folder), args.frames)
             log.with_suffix(".json").write_text(json.dumps({"frames_a_round": a_round}) + "\n", encoding="utf-8")
-            code = watch(film, Path(folder), chain, 60 * args.minutes, log)
+            code = watch(film, Path(folder), args.chain, 60 * args.minutes, log)
             left = sorted(p.name for p in Path(folder).iterdir() if p.name not in ("once.mkv", "film.mkv"))
             print(f"exit code {code}, left behind: {', '.join(left) or 'nothing'}")
             ended = code == 143 and left in ([], ["out.mkv.json"])
