@@ -1,7 +1,6 @@
 """Freed memory given back to the system.
 
-Tensors of all sizes come and go; glibc keeps what is freed between those that stay, and a long run holds more and more
-of it without using it (measured: 100 MB an hour).
+Tensors of all sizes come and go; glibc keeps what is freed between those that stay (measured: half a gigabyte of 1.9).
 """
 
 from __future__ import annotations
