@@ -60,8 +60,8 @@ def test_it_says_what_is_wrong_with_its_weights(parsenet: Path) -> None:
 def portrait(seed: int) -> np.ndarray:
     """A face on something bluer than any: RGB u8 [256, 256, 3]."""
     rng = np.random.default_rng(seed)
-    out = np.full((256, 256, 3), rng.integers(0, 120, 3) + (0, 0, 130), np.uint8)
-    cv2.ellipse(out, (128, 140), (80, 100), 0, 0, 360, (rng.integers(0, 120, 3) + (130, 60, 0)).tolist(), -1)
+    out = np.full((256, 256, 3), rng.integers(0, 120, 3) + np.array([0, 0, 130]), np.uint8)
+    cv2.ellipse(out, (128, 140), (80, 100), 0, 0, 360, (rng.integers(0, 120, 3) + np.array([130, 60, 0])).tolist(), -1)
     return out
 
 
