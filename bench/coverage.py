@@ -33,6 +33,7 @@ from vidrestore.train.sheet import sheet, write_png
 from vidrestore.types import FaceBatch
 
 RINGS, COARSE, SEEDS, EVERY, LEAST = 10, 3, 5, 12, 24.0  # LEAST: px between the eyes of a real face
+PASSES = 8  # as `vidrestore degrade --model flipnet` does it
 COLOURS = {"classic": "#4477aa", "flipnet": "#cc3311", "real": "#228833", "undamaged": "#999999"}
 
 
@@ -78,13 +79,13 @@ def real_faces(folder: Path) -> list[torch.Tensor]:
 
 
 def by_network(faces: torch.Tensor, step: str, seed: int) -> torch.Tensor:
-    restorer = opened(f"{step}:mode=degrade:seed={seed}")
+    restorer = opened(f"{step}:mode=degrade:steps={PASSES}")
     if restorer is None:
         raise SystemExit(f"{step}: no weights")
     zero = np.zeros(1, np.int64)
     one = zero, zero, np.zeros(1), torch.ones(1, 32, 32), np.ones(1, np.float32)
     with torch.inference_mode():
-        return torch.cat([restored_faces(restorer.plugin, FaceBatch(face[None], *one)) for face in faces])
+        return torch.cat([restored_faces(restorer.plugin, FaceBatch(face[None], *one), seed) for face in faces])
 
 
 def plot(kinds: dict[str, NDArray[np.float64]], path: Path) -> None:

@@ -283,10 +283,10 @@ def _columns(damage: Damage) -> NDArray[np.float32]:
     return np.stack([damage.resolution, damage.noise, damage.coding], 1)
 
 
-def restored_faces(restorer: Any, batch: FaceBatch) -> Tensor:
+def restored_faces(restorer: Any, batch: FaceBatch, seed: int = 0) -> Tensor:
     """What a restorer that is open makes of a batch, f32 [n, 3, S, S], without smoothing; checks what it yields."""
     keys = {int(t): TrackKey(0, 0, int(t)) for t in batch.tracks}
-    steps = restorer.restore(batch, RunContext(batch, keys, Layer(Memory()), 0, _CPU))
+    steps = restorer.restore(batch, RunContext(batch, keys, Layer(Memory()), seed, _CPU))
     names: list[str] = []
     value: Tensor | None = None
     with torch.inference_mode():

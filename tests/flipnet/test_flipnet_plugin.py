@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from flipnets import NANO, born, stirred
 
 from vidrestore import testing
@@ -17,6 +18,7 @@ from vidrestore.errors import ResourceError
 from vidrestore.types import FaceBatch
 from vidrestore_plugins.restore.flipnet.files import PRIOR, TRAINED, save
 from vidrestore_plugins.restore.flipnet.plugin import FlipNetOptions, FlipNetRestorer
+from vidrestore_plugins.restore.flipnet.sizes import SIZES
 from vidrestore_plugins.restore.ldbfr.colour import low_band
 
 if TYPE_CHECKING:
@@ -123,6 +125,22 @@ def test_it_says_when_it_was_not_opened() -> None:
         next(FlipNetRestorer(FlipNetOptions()).restore(faces, context))
 
 
-def test_without_weights_it_says_how_to_get_some() -> None:
-    with pytest.raises(ResourceError, match="no weights are bundled; train some with vidrestore train flipnet"):
-        FlipNetRestorer(FlipNetOptions()).open(CPU)
+def test_the_bundled_weights_restore_at_once_and_degrade() -> None:
+    side = SIZES["mini"].image_size
+    crops = F.interpolate(torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(0)), (side, side))
+    zero = np.zeros(1, np.int64)
+    faces = FaceBatch(crops, zero, zero, np.zeros(1), torch.ones(1, 32, 32), np.ones(1, np.float32))
+
+    def made(run: int = 0, **options: Any) -> Tensor:
+        restorer = FlipNetRestorer(FlipNetOptions.model_validate(options))
+        restorer.open(CPU)
+        assert restorer.size == side
+        return testing.restored_faces(restorer, faces, run)
+
+    restored = made()
+    assert torch.equal(made(steps=1), restored), "one pass, unless told"
+    assert torch.equal(made(7), restored), "which draws no noise"
+    assert 0 < (restored - crops).abs().mean() < 0.1
+    one, other = (made(seed, mode="degrade", steps=2) for seed in (0, 1))
+    assert (one - other).abs().mean() > 0.005, "damage is drawn"
+    assert (one - crops).abs().mean() < 0.2

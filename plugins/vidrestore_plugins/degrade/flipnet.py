@@ -24,7 +24,9 @@ class FlipNetDegraderOptions(BaseModel):
     steps: int = Field(8, ge=1, le=50, description="passes of the diffusion network a face")
     rho: float = Field(0.8, ge=0, le=1, description="share of the damage's texture that stays from frame to frame")
     preset: Literal["mild", "medium", "heavy"] = Field("medium", description="how hard the film is coded afterwards")
-    weights: str = Field("", description="a safetensors file, as `vidrestore train flipnet` makes; none is bundled")
+    weights: str = Field(
+        "flipnet_mini", description="name in `vidrestore weights list`, or a file that `vidrestore train flipnet` made"
+    )
 
 
 class FlipNetDegrader:

@@ -82,11 +82,14 @@ class FlipNet(nn.Module):
     ) -> tuple[Tensor, list[int]]:
         """The latent that diffusion begins with, and the times at which the network is asked. With 0 both are the
         size's: one pass over the damaged latent where that was learnt, else 20 from its latent under noise."""
-        at_once = self.size.at_once if mode == RESTORE else 0
-        if at_once and steps < 2 and not start:
-            return z_y, [at_once]
+        if self.restores_at_once(mode, steps, start):
+            return z_y, [self.size.at_once]
         asked = times(steps or STEPS, start or self.size.start, spacing)
         return diffused(z_y, asked[0], eps), asked
+
+    def restores_at_once(self, mode: int, steps: int, start: int) -> bool:
+        """Whether one pass over the damaged latent does it: where that was learnt and nothing else is asked for."""
+        return self.size.at_once > 0 and mode == RESTORE and steps < 2 and start == 0
 
     def restored(self, z0: Tensor, z_y: Tensor, damaged: Tensor) -> Tensor:
         """The picture of a restored latent z0; z_y is the damaged face's.

@@ -48,7 +48,9 @@ class FlipNetOptions(BaseModel):
     seed: int = Field(0, ge=0, description="of the noise; the run's seed unless given")
     size: int = Field(0, ge=0, le=1024, multiple_of=64, description="px a side of the crops; 0: what it was trained at")
     precision: Precision = Field("auto", description=PRECISION_HELP)
-    weights: str = Field("", description="a safetensors file, as `vidrestore train flipnet` makes; none is bundled")
+    weights: str = Field(
+        "flipnet_mini", description="name in `vidrestore weights list`, or a file that `vidrestore train flipnet` made"
+    )
     prior: str = Field("", description="likewise, of a prior that is not among the weights")
 
 
@@ -72,9 +74,6 @@ class FlipNetRestorer:
         from vidrestore_plugins.restore.flipnet.files import load
         from vidrestore_plugins.restore.flipnet.model import DEGRADE, RESTORE
 
-        if not self.options.weights:
-            remedy = "train some with vidrestore train flipnet, and name them: weights=FILE"
-            raise ResourceError("restore=flipnet", "no weights are bundled", remedy)
         net, parts = load(*(weights_path(name) for name in self.weights))
         if missing := [part for part in NEEDED if part not in parts]:
             prior = missing == ["unet", "vae"]
@@ -89,6 +88,8 @@ class FlipNetRestorer:
             # past diffusers' own `to`, which warns of parts that it wants in f32 and then names none
             torch.nn.Module.to(module, device, dtype_of(self.options.precision, device))
             torch.nn.Module.to(module, memory_format=torch.channels_last)
+        if net.restores_at_once(self._mode, self.options.steps, self.options.start):
+            self.latents = tuple(name for name in self.latents if name != "z0_mid")
         self._net, self.size = net, self.options.size or net.size.image_size
 
     def restore(self, faces: FaceBatch, ctx: Context) -> Generator[Latent, Tensor, Tensor]:
