@@ -2,8 +2,8 @@
 motion, and no latent is touched.
 
 Latents have no such authority. LD-BFR's skips carry the picture past h and g; VSPBFR's diffuser makes nearly the same
-code of whatever w it is told (flicker 1.00 of frame by frame once w is filtered); FLIPNET's z0 is of patches, and fusing it
-along the motion flickers more (1.10 and 1.16).
+code of whatever w it is told (flicker 1.00 of frame by frame once w is filtered); FLIPNET's z0, fused along the motion,
+flickers more (1.10 and 1.16).
 """
 
 from __future__ import annotations
