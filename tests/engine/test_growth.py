@@ -33,24 +33,13 @@ STEADY = slice(8, -4)  # windows; before them caches fill, after them those in f
 BAR = 1024  # bytes a frame; one small crop kept a frame is 64 times that
 
 
+_NAMES = ("arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost")
+
+
 class _Heap(ctypes.Structure):
     """mallinfo2(3), of all arenas."""
 
-    _fields_ = [
-        (name, ctypes.c_size_t)
-        for name in [
-            "arena",
-            "ordblks",
-            "smblks",
-            "hblks",
-            "hblkhd",
-            "usmblks",
-            "fsmblks",
-            "uordblks",
-            "fordblks",
-            "keepcost",
-        ]
-    ]
+    _fields_ = [(name, ctypes.c_size_t) for name in _NAMES]
 
 
 def in_use() -> int:
