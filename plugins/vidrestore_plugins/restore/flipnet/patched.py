@@ -8,7 +8,7 @@ at all: J. Chen et al.: "Deep Compression Autoencoder for Efficient High-Resolut
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -22,21 +22,26 @@ if TYPE_CHECKING:
 _LOG_VARIANCE = -6.0  # of a latent at birth
 
 
+def arguments(size: VAESize) -> dict[str, Any]:
+    """What diffusers' auto-encoder of this size is made with."""
+    return {
+        "in_channels": 3 * size.patch**2,
+        "out_channels": 3 * size.patch**2,
+        "down_block_types": ("DownEncoderBlock2D",) * len(size.widths),
+        "up_block_types": ("UpDecoderBlock2D",) * len(size.widths),
+        "block_out_channels": size.widths,
+        "layers_per_block": size.layers,
+        "latent_channels": size.channels,
+        "norm_num_groups": size.groups,
+        "scaling_factor": size.scale,
+    }
+
+
 class PatchedAutoencoder(AutoencoderKL):  # type: ignore[misc]  # diffusers has no types
     """Pictures [n, 3, s, s] in -1..1 to a distribution of latents [n, c, s / f, s / f] and back."""
 
     def __init__(self, size: VAESize) -> None:
-        super().__init__(
-            in_channels=3 * size.patch**2,
-            out_channels=3 * size.patch**2,
-            down_block_types=("DownEncoderBlock2D",) * len(size.widths),
-            up_block_types=("UpDecoderBlock2D",) * len(size.widths),
-            block_out_channels=size.widths,
-            layers_per_block=size.layers,
-            latent_channels=size.channels,
-            norm_num_groups=size.groups,
-            scaling_factor=size.scale,
-        )
+        super().__init__(**arguments(size))
         cell = size.patch << (len(size.widths) - 1)
         self.patch = size.patch
         self.into = nn.Conv2d(3, size.channels, cell, cell)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from diffusers import AutoencoderKL, UNet2DConditionModel
 
-from vidrestore_plugins.restore.flipnet.patched import PatchedAutoencoder
+from vidrestore_plugins.restore.flipnet.patched import PatchedAutoencoder, arguments
 
 if TYPE_CHECKING:
     from vidrestore_plugins.restore.flipnet.sizes import Size, VAESize
@@ -43,17 +43,7 @@ def unet_of(size: Size) -> UNet2DConditionModel:
 
 def vae_of(size: VAESize) -> AutoencoderKL:
     """Pictures [n, 3, s, s] in -1..1 to a distribution of latents and back."""
-    if size.patch > 1:
-        return PatchedAutoencoder(size)
-    return AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * len(size.widths),
-        up_block_types=("UpDecoderBlock2D",) * len(size.widths),
-        block_out_channels=size.widths,
-        layers_per_block=size.layers,
-        latent_channels=size.channels,
-        norm_num_groups=size.groups,
-        scaling_factor=size.scale,
-    )
+    return PatchedAutoencoder(size) if size.patch > 1 else AutoencoderKL(**arguments(size))
 
 
 def sites(unet: UNet2DConditionModel) -> list[str]:
