@@ -39,8 +39,8 @@ SMALL, EXCLUDED, SHARP, HELD, SAME = (
 
 
 @dataclass(slots=True)
-class TrackRecord:
-    """One face through one shot, in the frames in which it was asked to be restored."""
+class _Followed:
+    """One face through one shot."""
 
     track: int
     shot: int
@@ -48,8 +48,14 @@ class TrackRecord:
     last_frame: int
     first_pts: int
     last_pts: int
-    frames: int = 0  # frames in which its pixels were changed
+    frames: int = 0  # how many of them count
     box: list[float] = field(default_factory=list)  # display px, in its last frame
+
+
+@dataclass(slots=True)
+class TrackRecord(_Followed):
+    """In the frames in which it was asked to be restored; those count in which its pixels were changed."""
+
     region: list[int] = field(default_factory=list)  # x0 y0 x1 y1, stored luma samples: it changed none beyond
     mask_area: float = 0.0  # luma samples that may have been changed, mean of those frames
     score: float = 0.0  # best of the detector
@@ -59,17 +65,9 @@ class TrackRecord:
 
 
 @dataclass(slots=True)
-class Unaltered:
-    """One face that was seen, in the frames in which nothing of it was changed."""
+class Unaltered(_Followed):
+    """In the frames in which it was seen and nothing of it was changed."""
 
-    track: int
-    shot: int
-    first_frame: int
-    last_frame: int
-    first_pts: int
-    last_pts: int
-    frames: int = 0
-    box: list[float] = field(default_factory=list)  # display px, in its last frame
     score: float = 0.0  # best of the detector
     reasons: list[str] = field(default_factory=list)
 
