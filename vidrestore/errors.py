@@ -11,8 +11,9 @@
     +-- RunError           6    a failure after the first frame
     |   +-- PartialInput   6    the input broke off; the frames before were published
     +-- ResourceError      7    weights, optional packages, devices, memory
-    +-- Stopped          130    SIGINT; 143 for SIGTERM
     +-- ClosedPipe       141    the reader of our standard output has gone
+
+    Stopped              130    SIGINT; 143 for SIGTERM
 
 A programming error stays a ``ValueError`` or ``TypeError`` and ends as code 1.
 """
@@ -70,13 +71,14 @@ class ResourceError(VidrestoreError):
     exit_code = 7
 
 
-class Stopped(VidrestoreError):
-    """The run was asked to stop by a signal."""
+class Stopped(BaseException):
+    """The run was asked to stop by a signal. As with KeyboardInterrupt, ``except Exception`` around whatever just then
+    runs (a library's import of an optional part, say) must not swallow it."""
 
     def __init__(self, signal_number: int) -> None:
         self.signal_number = signal_number
-        name = {2: "interrupted", 15: "terminated"}.get(signal_number, f"signal {signal_number}")
-        super().__init__("stopped", name)
+        self.what = {2: "interrupted", 15: "terminated"}.get(signal_number, f"signal {signal_number}")
+        super().__init__(f"stopped: {self.what}")
 
     @property
     def code(self) -> int:

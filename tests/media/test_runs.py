@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 VIDRESTORE = [sys.executable, "-m", "vidrestore"]
 NULL = ["-vf", "detect=none,restore=none", "--progress", "none"]
-MOMENTS = int(os.environ.get("VIDRESTORE_MOMENTS", "6"))  # of stopping; 20 tell more and take a minute
+MOMENTS = int(os.environ.get("VIDRESTORE_MOMENTS", "12"))  # of stopping
 
 
 # -- stopped and killed --------------------------------------------------------------------------------------------

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vidrestore.cli.failing import say
-from vidrestore.cli.restore import EncoderOptions, Seconds, assignments, stop_on_signals
+from vidrestore.cli.restore import EncoderOptions, Seconds, assignments
+from vidrestore.cli.stopping import stop_on_signals
 from vidrestore.errors import UsageError, printable
 
 if TYPE_CHECKING:

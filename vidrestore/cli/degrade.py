@@ -9,7 +9,8 @@ import click
 
 from vidrestore import registry
 from vidrestore.cli.failing import say
-from vidrestore.cli.restore import EncoderOptions, Seconds, stop_on_signals
+from vidrestore.cli.restore import EncoderOptions, Seconds
+from vidrestore.cli.stopping import stop_on_signals
 
 UNTOUCHED = "assess=none,restore=none,smooth=none,blend=none"
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vidrestore.cli.failing import say
-from vidrestore.cli.restore import Seconds, stop_on_signals
+from vidrestore.cli.restore import Seconds
+from vidrestore.cli.stopping import stop_on_signals
 from vidrestore.errors import OutputError
 
 if TYPE_CHECKING:

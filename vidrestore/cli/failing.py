@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vidrestore.errors import BUG, ClosedPipe, UsageError, VidrestoreError, exit_code_of, printable
+from vidrestore.errors import BUG, ClosedPipe, Stopped, UsageError, VidrestoreError, exit_code_of, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,7 +52,7 @@ def report(error: BaseException) -> int:
     code = exit_code_of(error)
     if isinstance(error, VidrestoreError) and code == 0:
         say(str(error))
-    elif isinstance(error, VidrestoreError):
+    elif isinstance(error, VidrestoreError | Stopped):
         say(f"error: {error}")
     elif isinstance(error, KeyboardInterrupt):
         say("error: stopped: interrupted")

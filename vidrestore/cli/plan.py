@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vidrestore.cli.failing import say
-from vidrestore.cli.restore import EncoderOptions, run_config, run_flags, stop_on_signals
+from vidrestore.cli.restore import EncoderOptions, run_config, run_flags
+from vidrestore.cli.stopping import stop_on_signals
 
 if TYPE_CHECKING:
     from vidrestore.engine.outlook import Outlook

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -12,12 +11,11 @@ import click
 
 from vidrestore.cli import COMMANDS
 from vidrestore.cli.failing import say
-from vidrestore.errors import Stopped, UsageError
+from vidrestore.cli.stopping import stop_on_signals
+from vidrestore.errors import UsageError
 from vidrestore.version import __version__
 
 if TYPE_CHECKING:
-    from types import FrameType
-
     from vidrestore.config import RunConfig
 
 # Single-dash options of ours; every other one is an encoder's, by ffmpeg's name, and takes a value.
@@ -243,15 +241,3 @@ def assignments(pairs: tuple[str, ...]) -> dict[str, str]:
             raise UsageError("--set", f"'{pair}' is no KEY=VALUE", "e.g. --set batch=8")
         found[key.strip().replace("-", "_")] = value.strip()
     return found
-
-
-def stop_on_signals() -> None:
-    """The first signal ends the run in good order, the second at once."""
-    import os
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        signal.signal(number, lambda n, f: os._exit(128 + n))
-        raise Stopped(number)
-
-    signal.signal(signal.SIGINT, stop)
-    signal.signal(signal.SIGTERM, stop)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import vidrestore
 from vidrestore.engine.course import Course
 from vidrestore.engine.gate import CAUSES
-from vidrestore.errors import VidrestoreError, exit_code_of, printable
+from vidrestore.errors import Stopped, VidrestoreError, exit_code_of, printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -293,7 +293,7 @@ def write_text(path: Path, text: str) -> None:
 def _error(error: BaseException | None) -> dict[str, Any] | None:
     if error is None:
         return None
-    what = error.what if isinstance(error, VidrestoreError) else f"{type(error).__name__}: {error}"
+    what = error.what if isinstance(error, VidrestoreError | Stopped) else f"{type(error).__name__}: {error}"
     return {"kind": type(error).__name__, "what": printable(what), "line": printable(str(error))}
 
 

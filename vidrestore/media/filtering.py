@@ -324,6 +324,8 @@ def _blank(step: Step, seen: _Seen, *, probe: bool = False) -> list[Any]:
     found = []
     for i in range(_TRIED):
         picture = av.VideoFrame(seen.layout.width, seen.layout.height, seen.layout.pix_fmt)
+        for plane in picture.planes:  # its memory is not cleared, and filters that look at pictures would see noise
+            plane.update(bytes(plane.buffer_size))
         tag(picture, seen.layout)
         picture.pts, picture.time_base = round(i / (seen.rate * seen.time_base)), seen.time_base
         graph.vpush(picture)

@@ -1,6 +1,6 @@
 """What damage is like: made by formulas, made by a network, and real.
 
-    python bench/coverage.py --data DIR --media DIR [--weights FILE] [--out docs/degradations.svg] [--sheet FILE.png]
+    python bench/degradations.py --data DIR --media DIR [--weights FILE] [--out FILE.svg] [--sheet FILE.png]
 
 Held-out faces are damaged at the levels of `vidrestore degrade` and by `restore=flipnet:mode=degrade`, a seed each
 out of five; real faces are those of the low-quality clips. Of each aligned crop of 256 px a descriptor is taken: log
