@@ -4,17 +4,21 @@
     python bench/soak.py --replay soak.csv --plot docs/soak.svg
 
 CLIP, best one with faces and cuts, is coded as H.264 with sound and repeated by stream copy for longer than the run
-takes; one vidrestore works on it until the time is up and is then asked to stop. Memory swings with what is in the
-picture by far more than it could leak, so means over whole rounds of the clip are compared: growth is the slope of a
-straight line through them after the first ten minutes, with its standard error. Pass: below 1 MB an hour, descriptors
-and threads no more at the end than after ten minutes, exit code 143, no file but the log left.
+takes; one vidrestore works on it until the time is up and is then asked to stop. Two sizes are taken: what is resident,
+and the least that glibc's allocator has given out in that second (of twenty looks). Both swing with what is in the
+picture by far more than they could leak, so whole rounds of the clip are compared, the resident size by its mean and
+what is given out by its least; growth is the slope of a straight line through these after the first ten minutes, with
+its standard error. Pass: both grow by less than 1 MB an hour, descriptors and threads are no more at the end than after
+ten minutes, exit code 143, no file but the log left.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import ctypes
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -38,6 +42,7 @@ class Row:
     seconds: float
     frames: int  # written so far
     memory: int  # kB, resident, of all processes
+    in_use: int  # kB, the least that the allocator had given out since the row before; 0: not told
     descriptors: int
     threads: int
 
@@ -59,11 +64,40 @@ def make(clip: Path, folder: Path, frames: int) -> tuple[Path, int]:
     return film, a_round
 
 
+_NAMES = ("arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost")
+
+
+class Heap(ctypes.Structure):
+    """mallinfo2(3), of all arenas."""
+
+    _fields_ = [(name, ctypes.c_size_t) for name in _NAMES]
+
+
+def inside(arguments: list[str]) -> None:
+    """vidrestore, telling once a second what its allocator has given out."""
+    asked = ctypes.CDLL(None).mallinfo2
+    asked.restype = Heap
+
+    def tell() -> None:
+        while True:
+            looks = []
+            for _ in range(20):
+                heap = asked()
+                looks.append((heap.uordblks + heap.hblkhd) // 1024)
+                time.sleep(0.05)
+            os.write(2, f'{{"in_use": {min(looks)}}}\n'.encode())
+
+    Thread(target=tell, daemon=True).start()
+    from vidrestore.cli import main
+
+    main(arguments)
+
+
 class Told:
     """What the run says of itself on standard error."""
 
     def __init__(self, stream: IO[str]) -> None:
-        self.frames, self.last = 0, ""
+        self.frames, self.in_use, self.last = 0, 0, ""
         self._stream = stream
         self._thread = Thread(target=self._read, daemon=True)
         self._thread.start()
@@ -71,7 +105,9 @@ class Told:
     def _read(self) -> None:
         for line in self._stream:
             if line.startswith("{"):
-                self.frames = json.loads(line)["frames"]
+                told = json.loads(line)
+                self.frames = told.get("frames", self.frames)
+                self.in_use = told.get("in_use", self.in_use)
             else:
                 self.last = line.strip()
 
@@ -79,7 +115,7 @@ class Told:
 def watch(film: Path, folder: Path, chain: str | None, seconds: float, log: Path) -> int:
     """Run until the time is up, a row a second into the log; the exit code."""
     out = ["-o", str(folder / "out.mkv"), "--progress", "json", "-preset", "ultrafast"]
-    command = [sys.executable, "-m", "vidrestore", str(film), *out, *(["-vf", chain] if chain else [])]
+    command = [sys.executable, __file__, "--inside", str(film), *out, *(["-vf", chain] if chain else [])]
     begun = time.monotonic()
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
@@ -91,7 +127,8 @@ def watch(film: Path, folder: Path, chain: str | None, seconds: float, log: Path
             taken = Samples()
             sample(process.pid, taken)
             now = round(time.monotonic() - begun, 1)
-            table.writerow(astuple(Row(now, told.frames, taken.memory[0], taken.descriptors[0], taken.threads[0])))
+            numbers = (taken.memory[0], told.in_use, taken.descriptors[0], taken.threads[0])
+            table.writerow(astuple(Row(now, told.frames, *numbers)))
             file.flush()
             time.sleep(1)
     process.send_signal(signal.SIGTERM)
@@ -107,15 +144,16 @@ def read(log: Path) -> tuple[int, list[Row]]:
     return json.loads(log.with_suffix(".json").read_text())["frames_a_round"], rows
 
 
-def rounds(rows: list[Row], a_round: int) -> tuple[Any, Any]:
-    """Hours and mean memory (MB) of each whole round."""
+def rounds(rows: list[Row], a_round: int) -> tuple[Any, Any, Any]:
+    """Hours, mean resident size and least size in use (MB) of each whole round."""
     groups: dict[int, list[Row]] = {}
     for row in rows:
         groups.setdefault(row.frames // a_round, []).append(row)
     whole = [group for _, group in sorted(groups.items())][:-1]
     hours = [np.mean([r.seconds for r in group]) / 3600 for group in whole]
     memory = [np.mean([r.memory for r in group]) / 1024 for group in whole]
-    return np.array(hours), np.array(memory)
+    in_use = [min(r.in_use for r in group) / 1024 for group in whole]
+    return np.array(hours), np.array(memory), np.array(in_use)
 
 
 def slope(x: Any, y: Any) -> tuple[float, float]:
@@ -128,10 +166,11 @@ def plot(rows: list[Row], a_round: int, growth: str) -> str:
     """An SVG: memory, its means over rounds, threads and descriptors over minutes."""
     wide, high, left = 900, 150, 60
     last = rows[-1].seconds
-    hours, means = rounds(rows, a_round)
+    hours, means, least = rounds(rows, a_round)
     some = rows[:: max(1, len(rows) // 900)]
+    of_rounds = [list(zip(hours * 3600, sizes, strict=True)) for sizes in (means, least)]
     series = {
-        "memory, MB": [[(r.seconds, r.memory / 1024) for r in some], list(zip(hours * 3600, means, strict=True))],
+        "memory, MB": [[(r.seconds, r.memory / 1024) for r in some], *of_rounds],
         "threads": [[(r.seconds, r.threads) for r in some]],
         "descriptors": [[(r.seconds, r.descriptors) for r in some]],
     }
@@ -147,13 +186,13 @@ def plot(rows: list[Row], a_round: int, growth: str) -> str:
         ]
         for k, line in enumerate(lines):
             points = " ".join(f"{left + wide * x / last:.1f},{base - high * y / most:.1f}" for x, y in line)
-            parts.append(f'<polyline class="{"mean" if k else "raw"}" points="{points}"/>')
+            parts.append(f'<polyline class="{("raw", "mean", "least")[k]}" points="{points}"/>')
     base = 30 + 3 * (high + 40) - 22
     for minute in range(0, int(last / 60) + 1, 10):
         parts.append(f'<text class="m" x="{left + wide * minute * 60 / last:.0f}" y="{base}">{minute} min</text>')
     style = (
         "text{font:13px sans-serif;fill:#333}.n{text-anchor:end}.m{text-anchor:middle}"
-        ".axis{fill:none;stroke:#999}.raw{fill:none;stroke:#7aa6c2}.mean{fill:none;stroke:#b33;stroke-width:2}"
+        ".axis{fill:none;stroke:#999}.raw{fill:none;stroke:#7aa6c2}.mean{fill:none;stroke:#b33;stroke-width:2}.least{fill:none;stroke:#383;stroke-width:2}"
     )
     size = f'viewBox="0 0 {left + wide + 30} {base + 14}" width="{left + wide + 30}"'
     body = "\n".join(parts)
@@ -166,8 +205,7 @@ def plot(rows: list[Row], a_round: int, growth: str) -> str:
 def judge(rows: list[Row], a_round: int) -> tuple[bool, str]:
     """Whether nothing grows, and the growth in words."""
     settled = [r for r in rows if r.seconds >= SETTLED]
-    hours, means = rounds(settled, a_round)
-    growth, error = slope(hours[1:], means[1:])
+    hours, means, least = rounds(settled, a_round)
     first, last = settled[: len(settled) // 4], settled[-len(settled) // 4 :]
     for name in ("descriptors", "threads"):
         before, after = (max(getattr(r, name) for r in part) for part in (first, last))
@@ -175,13 +213,19 @@ def judge(rows: list[Row], a_round: int) -> tuple[bool, str]:
     still = all(
         max(getattr(r, n) for r in last) <= max(getattr(r, n) for r in first) for n in ("descriptors", "threads")
     )
-    print(f"memory       {means.min():.1f}..{means.max():.1f} MB a round, {len(means)} rounds of {a_round} frames")
-    words = f"{growth:+.2f} MB an hour (standard error {error:.2f})"
-    print(f"growth       {words}")
-    return still and growth < BAR, words
+    print(f"rounds       {len(means)} of {a_round} frames")
+    words, flat = [], still
+    for name, sizes in (("resident", means), ("in use", least)):
+        growth, error = slope(hours[1:], sizes[1:])
+        words.append(f"{name} {growth:+.2f} MB an hour (standard error {error:.2f})")
+        flat &= growth < BAR
+        print(f"{name:12} {sizes.min():.1f}..{sizes.max():.1f} MB; {words[-1]}")
+    return flat, ", ".join(words)
 
 
 def main() -> int:
+    if sys.argv[1:2] == ["--inside"]:
+        inside(sys.argv[2:])
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("clip", type=Path, nargs="?")
     parser.add_argument("--minutes", type=float, default=60)

@@ -8,6 +8,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 import av
+from av.sidedata.sidedata import SideDataContainer
 from av.stream import Disposition
 
 from vidrestore.errors import InputMediaError
@@ -276,8 +277,10 @@ def dynamic_hdr(picture: av.VideoFrame) -> list[str]:
 
 
 def _side_data(picture: av.VideoFrame, name: str) -> bytes | None:
+    """What a picture carries of one kind. ``picture.side_data`` would do, but makes a cycle of the picture and its data:
+    some of the pictures then stay in memory until Python looks through all it has, which may be hours."""
     try:
-        data: Any = picture.side_data.get(name)
+        data: Any = SideDataContainer(picture).get(name)  # type: ignore[call-arg]
     except ValueError:  # the picture carries a kind that this PyAV has no name for
         return None
     return None if data is None else bytes(data)
