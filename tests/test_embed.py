@@ -20,11 +20,11 @@ from vidrestore.train.embedder import Embedder, on_template
 from vidrestore.train.loop import Budget, Run, fit
 from vidrestore.train.portraits import Portraits, as_tensor
 from vidrestore_plugins.embed.compact.faces import Faces, Pairs, bent, mixed
-from vidrestore_plugins.embed.compact.files import load, save
 from vidrestore_plugins.embed.compact.learning import Student, known, losses
-from vidrestore_plugins.embed.compact.network import SIZES, Compact, looked_at
+from vidrestore_plugins.embed.compact.network import SIZES, Compact, load, looked_at
 from vidrestore_plugins.embed.compact.plugin import CompactEmbedder, CompactOptions
 from vidrestore_plugins.embed.compact.recipe import main
+from vidrestore_plugins.halves import save
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
@@ -40,6 +41,21 @@ def captioned(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "said.h264").write_bytes(with_messages((folder / "raw.h264").read_bytes(), spoken()))
     ffmpeg("-r", "25", "-i", folder / "said.h264", "-c", "copy", folder / "said.mp4")
     return folder / "said.mp4"
+
+
+def test_pictures_are_freed_when_they_are_done_with(captioned: Path, tmp_path: Path) -> None:
+    """And not when Python next looks for cycles, which it does ever more rarely."""
+    gc.collect()
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    gc.disable()
+    try:
+        transcode(captioned, tmp_path / "out.mkv", EncodeSettings(codec="libx264"))
+        gc.collect()
+        assert sum(isinstance(found, av.VideoFrame) for found in gc.garbage) <= 1, "the first, which is looked at"
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.enable()
 
 
 @pytest.mark.parametrize("encoder", ["libx264", "libx265", "mpeg2video"])

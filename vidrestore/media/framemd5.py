@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
+    from fractions import Fraction
+
     import av
 
 
@@ -23,9 +25,7 @@ class FrameSums:
         tick = stream.time_base
         sar = context.sample_aspect_ratio or 0
         shape = f"{sar.numerator}:{sar.denominator}" if sar else "0:1"
-        self._head = (
-            "#format: frame checksums\n#version: 2\n#hash: MD5\n"
-            f"#tb 0: {tick.numerator}/{tick.denominator}\n#media_type 0: video\n#codec_id 0: rawvideo\n"
+        self._head = head(tick) + (
             f"#dimensions 0: {context.width}x{context.height}\n#sar 0: {shape}\n"
             "#stream#, dts,        pts, duration,     size, hash\n"
         )
@@ -46,6 +46,14 @@ class FrameSums:
     def text(self) -> str:
         """The whole file."""
         return self._head + "".join(self._lines)
+
+
+def head(time_base: Fraction) -> str:
+    """The lines that every such file of a film begins with."""
+    return (
+        "#format: frame checksums\n#version: 2\n#hash: MD5\n"
+        f"#tb 0: {time_base.numerator}/{time_base.denominator}\n#media_type 0: video\n#codec_id 0: rawvideo\n"
+    )
 
 
 def _row_bytes(frame: av.VideoFrame, plane: Any) -> int:

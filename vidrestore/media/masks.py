@@ -18,6 +18,7 @@ from vidrestore.errors import InputMediaError, OutputError
 from vidrestore.media.copied import Copied
 from vidrestore.media.encoding import LOSSLESS, EncodeSettings
 from vidrestore.media.faults import AV_ERRORS, reason
+from vidrestore.media.framemd5 import head
 from vidrestore.media.planes import views
 
 if TYPE_CHECKING:
@@ -94,15 +95,11 @@ def _least(mask: Mask, chroma: tuple[int, int]) -> Mask:
 
 def sums_text(times: Sequence[tuple[int, int]], time_base: Fraction, sums: Sequence[str], masks: str, of: str) -> str:
     """The file of the sums, alike to ffmpeg's framemd5. times: (pts, duration); of: which pictures they are of."""
-    head = (
-        "#format: frame checksums\n#version: 2\n#hash: MD5\n"
-        f"#tb 0: {time_base.numerator}/{time_base.denominator}\n#media_type 0: video\n#codec_id 0: rawvideo\n"
-        f"#samples inside {masks} count as 0\n#of: {of}\n#stream#, dts,        pts, duration, hash\n"
-    )
+    columns = f"#samples inside {masks} count as 0\n#of: {of}\n#stream#, dts,        pts, duration, hash\n"
     lines = (
         f"0, {pts:10}, {pts:10}, {duration:8}, {found}\n" for (pts, duration), found in zip(times, sums, strict=True)
     )
-    return head + "".join(lines)
+    return head(time_base) + columns + "".join(lines)
 
 
 def sums_in(text: str) -> list[str]:

@@ -277,8 +277,8 @@ def dynamic_hdr(picture: av.VideoFrame) -> list[str]:
 
 
 def _side_data(picture: av.VideoFrame, name: str) -> bytes | None:
-    """What a picture carries of one kind. ``picture.side_data`` would do, but makes a cycle of the picture and its data:
-    some of the pictures then stay in memory until Python looks through all it has, which may be hours."""
+    """What a picture carries of one kind. ``picture.side_data`` would do, but ties picture and data into a cycle:
+    some pictures then stay in memory until Python looks through all that it has, which may be hours."""
     try:
         data: Any = SideDataContainer(picture).get(name)  # type: ignore[call-arg]
     except ValueError:  # the picture carries a kind that this PyAV has no name for

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from vidrestore.api import ResourceError, write_weights
+from vidrestore_plugins import halves
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,27 +45,9 @@ class Parser(nn.Module):
         return logit
 
 
-def save(net: Parser, path: Path) -> None:
-    """Half precision, without the counters of batch norm; whole or not at all."""
-    write_weights(path, {name: value.half() for name, value in net.state_dict().items() if value.is_floating_point()})
-
-
 def load(path: Path) -> Parser:
     """Ready to parse, on the CPU. Raises ResourceError where the file holds another network."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        found = {name: value.float() for name, value in load_file(path).items()}
-    except (OSError, SafetensorError) as error:
-        raise ResourceError(str(path), "not a safetensors file", "train one: vidrestore train parser") from error
-    for widths in SIZES.values():
-        net = Parser(widths)
-        own = {name: value.shape for name, value in net.state_dict().items() if value.is_floating_point()}
-        if own == {name: value.shape for name, value in found.items()}:
-            net.load_state_dict(found, strict=False)
-            return net.eval().requires_grad_(False)
-    raise ResourceError(str(path), "not the weights of a parser", "train them: vidrestore train parser")
+    return halves.load(path, map(Parser, SIZES.values()), "a parser", "train them: vidrestore train parser")
 
 
 def _block(inner: int, outer: int) -> nn.Sequential:

@@ -82,7 +82,7 @@ def _watch(run: Run, line: str | None, *, held: Annotated, out: Path) -> None:
 
 def _export(run: Run, held: Annotated, out: Path) -> None:
     """Write the averaged weights; say how well they find held-out faces."""
-    from vidrestore_plugins.blend.parser.network import save
+    from vidrestore_plugins.halves import save
 
     net: Any = run.average
     net.eval()

@@ -12,7 +12,11 @@ from typing import TYPE_CHECKING, Final
 import torch.nn.functional as F
 from torch import nn
 
+from vidrestore_plugins import halves
+
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from torch import Tensor
 
 SIDE: Final = 112  # px of the network's input
@@ -64,6 +68,12 @@ class Compact(nn.Module):
             maps.append(x)
         x = self.wide(x)
         return F.normalize(self.last(self.grid(x).flatten(1)).float(), dim=1), maps[1], x
+
+
+def load(path: Path) -> Compact:
+    """Ready to embed, on the CPU. Raises ResourceError where the file holds another network."""
+    remedy = "train them: vidrestore train embed --help"
+    return halves.load(path, map(Compact, SIZES.values()), "embed=compact", remedy)
 
 
 def looked_at(crops: Tensor) -> Tensor:

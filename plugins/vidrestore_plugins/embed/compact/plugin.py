@@ -35,7 +35,7 @@ class CompactEmbedder:
         """Load the weights. Raises ResourceError where they cannot be had."""
         import torch
 
-        from vidrestore_plugins.embed.compact.files import load
+        from vidrestore_plugins.embed.compact.network import load
 
         self._net = load(weights_path(WEIGHTS)).to(device).to(memory_format=torch.channels_last)
 

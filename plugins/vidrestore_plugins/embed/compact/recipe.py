@@ -67,8 +67,8 @@ def _watch(run: Run, line: str | None, *, held: Portraits, teacher: Embedder, ou
 
 def _export(run: Run, held: Portraits, teacher: Embedder, out: Path) -> None:
     """Write the averaged weights; say how well they know held-out faces, beside the teacher."""
-    from vidrestore_plugins.embed.compact.files import save
     from vidrestore_plugins.embed.compact.learning import known
+    from vidrestore_plugins.halves import save
 
     average: Any = run.average
     net: Compact = average.net
