@@ -53,6 +53,8 @@ class Settings(BaseModel):
     drop_alpha: bool = Field(False, description="let opacity go where the encoder cannot hold it")
     allow_network: bool = Field(False, description="open addresses: http://, rtsp:// and their like")
     allow_playlists: bool = Field(False, description="open lists of other files: m3u8, mpd, concat: and their like")
+    preserve: bool = Field(False, description="the output gets the source's modification time and permission bits")
+    stamp: bool = Field(False, description="the time of the run goes into the output, as the tag VIDRESTORE_DATE")
     pad_even: bool = Field(False, description="repeat the edge of odd pictures for encoders that need even ones")
 
 

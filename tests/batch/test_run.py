@@ -9,8 +9,10 @@ import re
 import signal
 import subprocess
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
+import av
 import imageio_ffmpeg
 import pytest
 from conftest import BATCH, FAST, batch, decoded, ffmpeg, published, tree
@@ -70,6 +72,27 @@ def test_pictures_and_sound_are_those_of_a_plain_run(clip: Path, tmp_path: Path)
     probe = "import av,sys\nwith av.open(sys.argv[1]) as c: print([(p.pts, p.size) for p in c.demux(audio=0)])"
     sounds = [subprocess.check_output([BATCH[0], "-c", probe, str(p)]) for p in (plain, tmp_path / "clip.restored.mkv")]
     assert sounds[0] == sounds[1]
+
+
+def test_times_and_modes_of_sources_and_the_time_of_the_run(films: Films, tmp_path: Path) -> None:
+    """Preserved in outputs alone; run again nothing is done, though they look old."""
+    source, out = films(2), tmp_path / "out"
+    for path in source.rglob("*.mp4"):
+        path.chmod(0o604)
+    told = ["--preserve", "--stamp"]
+    begun = datetime.now(UTC).replace(microsecond=0)
+    assert batch("run", source, "-o", out, *FAST, *told).returncode == 0
+    found = {path.relative_to(source).with_suffix(""): path.stat() for path in source.rglob("*.mp4")}
+    outputs = [out / f"{name}.restored.mp4" for name in found]
+    for path, like in zip(outputs, found.values(), strict=True):
+        state = path.stat()
+        assert (state.st_mode & 0o7777, state.st_mtime_ns) == (0o604, like.st_mtime_ns)
+        assert Path(f"{path}.json").stat().st_mtime > begun.timestamp() - 1
+        with av.open(str(path)) as film:
+            assert begun <= datetime.fromisoformat(film.metadata["VIDRESTORE_DATE"]) <= datetime.now(UTC)
+    files = [path.stat().st_ino for path in outputs]
+    assert batch("run", source, "-o", out, *FAST, *told).returncode == 0
+    assert [path.stat().st_ino for path in outputs] == files
 
 
 @pytest.mark.parametrize(

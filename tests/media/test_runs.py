@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -206,6 +207,79 @@ def test_a2_102_an_output_is_a_new_file(good: Path, tmp_path: Path) -> None:
     assert out.stat().st_mode & 0o777 == 0o640 and out.stat().st_mtime > 1_600_000_000
     with av.open(str(out)) as film:
         assert film.metadata["creation_time"] == "1999-12-31T23:59:58.000000Z"
+
+
+@pytest.mark.parametrize(("name", "mode"), [("in.mp4", 0o604), ("read-only.mp4", 0o400), ("in.png", 0o640)])
+def test_a2_102_preserved_time_and_mode(name: str, mode: int, good: Path, tmp_path: Path) -> None:
+    """To the nanosecond, whatever the user's mask; no other right than to read, write and run goes over."""
+    source, out = tmp_path / name, tmp_path / f"out{Path(name).suffix}"
+    ffmpeg("-i", good, *(["-c", "copy"] if name.endswith("mp4") else ["-frames:v", "1"]), source)
+    source.chmod(mode | 0o4000)
+    os.utime(source, ns=(5, 1_000_000_000_123_456_789))
+    before = os.umask(0o027)
+    try:
+        assert cli.run([str(source), "-o", str(out), *NULL, "--preserve"]) == 0
+    finally:
+        os.umask(before)
+    kept = out.stat()
+    assert kept.st_mode & 0o7777 == mode and kept.st_mtime_ns == 1_000_000_000_123_456_789
+    assert kept.st_atime > 1_600_000_000, "when it was read is its own"
+    assert Path(f"{out}.json").stat().st_mtime > 1_600_000_000
+    assert {p.name for p in tmp_path.iterdir()} == {name, out.name, f"{out.name}.json"}
+
+
+@pytest.mark.parametrize("source", ["-", "film.fifo", "%03d.png", "good.mp4"])
+def test_a2_102_a_pipe_has_no_time_to_preserve(
+    source: str, good: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Refused before anything is read."""
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("film.fifo")
+    ffmpeg("-i", good, "-frames:v", "2", "%03d.png")
+    ffmpeg("-i", good, "-c", "copy", "good.mp4")
+    before = {p.name for p in tmp_path.iterdir()}
+    out = "-" if source == "good.mp4" else "out.mkv"
+    assert cli.run([source, "-o", out, *NULL, "--preserve"]) == 2
+    said = capfd.readouterr()
+    assert said.out == "" and len(said.err.splitlines()) == 1 and "--preserve: " in said.err and "time" in said.err
+    assert {p.name for p in tmp_path.iterdir()} - before <= {"out.mkv.json"}
+
+
+def test_a2_102_104_no_date_of_ours_is_in_an_output(good: Path, tmp_path: Path) -> None:
+    """Whenever a film is run, in every container its bytes are the same."""
+
+    def run() -> dict[str, bytes]:
+        for kind in ("mp4", "mov", "mkv", "ts", "nut", "avi"):
+            out = tmp_path / f"out.{kind}"
+            assert cli.run([str(good), "-o", str(out), *NULL, "-c:v", "libx264", "-preset", "ultrafast", "-y"]) == 0
+        return {p.name: p.read_bytes() for p in tmp_path.glob("out.*") if p.suffix != ".json"}
+
+    first, second = run(), int(time.time())
+    while int(time.time()) < second + 2:  # dates in files count seconds
+        assert run() == first and len(first) == 6
+
+
+def test_a2_102_stamped_with_the_time_of_the_run(good: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """In UTC, beside the source's own dates; the next run tells its own, or none."""
+    source = tmp_path / "in.mp4"
+    ffmpeg("-i", good, "-c", "copy", "-metadata", "creation_time=1999-12-31T23:59:58Z", source)
+    fast = [*NULL, "-c:v", "libx264", "-preset", "ultrafast"]
+    for kind in ("mp4", "mkv", "nut"):
+        begun = datetime.now(UTC).replace(microsecond=0)
+        out, again = tmp_path / f"out.{kind}", tmp_path / f"again.{kind}"
+        assert cli.run([str(source), "-o", str(out), *fast, "--stamp"]) == 0
+        with av.open(str(out)) as film:
+            told = datetime.fromisoformat(film.metadata["VIDRESTORE_DATE"])
+            made = {key.lower(): value for key, value in film.metadata.items()}["creation_time"]
+        assert begun <= told <= datetime.now(UTC) and film.metadata["VIDRESTORE_DATE"].endswith("Z")
+        assert made.startswith("1999-12-31T23:59:58")
+        assert cli.run([str(out), "-o", str(again), *fast]) == 0
+        with av.open(str(again)) as film:
+            assert "VIDRESTORE" in film.metadata and "VIDRESTORE_DATE" not in film.metadata
+    capfd.readouterr()
+    assert cli.run([str(source), "-o", str(tmp_path / "out.ts"), *fast, "--stamp"]) == 0
+    said = capfd.readouterr().err
+    assert "mpegts has no place for the time of the run; use mkv or mp4" in said
 
 
 def test_a2_046_new_parameters_in_the_stream(tmp_path: Path) -> None:

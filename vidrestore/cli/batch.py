@@ -72,6 +72,8 @@ def command() -> None:
 @click.option("--keep-going", is_flag=True, help="go on with the other films when one fails")
 @click.option("--segment", type=click.IntRange(8), default=240, metavar="N", help="frames, about, of a segment  [240]")
 @click.option("--masks", is_flag=True, help="write what was blended where beside each output, and prove the rest")
+@click.option("--preserve", is_flag=True, default=None, help="give each output the time and mode of its source")
+@click.option("--stamp", is_flag=True, default=None, help="write the time of the run into each output")
 @click.option("--hash", "whole", is_flag=True, help="tell sources apart by all their bytes, not by time and ends")
 @click.option("--set", "assigned", multiple=True, metavar="KEY=VALUE", help="any setting of 'vidrestore config show'")
 @_of_running

@@ -173,6 +173,8 @@ def command(
     /,
     source: str,
     target: str | None,
+@click.option("--preserve", is_flag=True, default=None, help="give the output the time and mode of INPUT's file")
+@click.option("--stamp", is_flag=True, default=None, help="write the time of the run into the output")
     preview: float | None,
     compare: Any,
     picture: str | None,

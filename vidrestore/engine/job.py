@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from vidrestore.engine.masks import MasksBeside, masks_into
 from vidrestore.engine.record import NOTICE, Record, comment, write_json
+from vidrestore.engine.stamping import check_preserve, stamp
 from vidrestore.errors import ClosedPipe, OutputError, UsageError, VidrestoreError, did_you_mean
 from vidrestore.media.comparing import Compared
 from vidrestore.media.encoding import EncodeSettings
@@ -107,6 +108,8 @@ def _run(job: Job, work: Work, record: Record, notes: Notes, tell: Callable[[Pro
         raise UsageError(job.source, "an address has no folder for the output", "add -o FILE")
     if job.compare and job.source == "-":
         raise UsageError("--compare", "a film is read twice to be compared", "name a file")
+    if job.config.settings.preserve:
+        check_preserve(job.source, job.target)
     with ExitStack() as stack:
         film = stack.enter_context(opened(job.source, job.config, notes))
         if job.compare:
@@ -369,7 +372,8 @@ def encode_settings(config: RunConfig, tags: Mapping[str, str], *, piped: bool, 
         threads=config.settings.encoder_threads,
         pad_even=config.settings.pad_even,
         drop_alpha=config.settings.drop_alpha,
-        tags=tags,
+        tags={**tags, **stamp(config)},
+        preserve=config.settings.preserve,
     )
 
 

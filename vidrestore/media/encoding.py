@@ -76,6 +76,7 @@ class EncodeSettings:
     pad_even: bool = False  # add a column or row where the encoder wants even sizes
     drop_alpha: bool = False
     tags: Mapping[str, str] = field(default_factory=dict)  # added to the container's metadata
+    preserve: bool = False  # the file gets the time and mode of the source's
     bitexact: bool = True  # no library versions or random numbers in the container
 
 

@@ -18,8 +18,10 @@ if TYPE_CHECKING:
 MOV = ("mp4", "mov")
 TURNS = (*MOV, "matroska", "webm")  # containers that hold a display matrix
 CHAPTERS = (*MOV, "matroska", "webm", "nut")
+TAGGED = CHAPTERS  # containers that hold tags of any name
+DATE = "VIDRESTORE_DATE"  # of the run, where that is wanted; creation_time and the like say when the film was made
 # Tags that describe the input's file and not the film, and what Matroska's tools have counted in it.
-_OF_THE_FILE = frozenset({"major_brand", "minor_version", "compatible_brands", "encoder"})
+_OF_THE_FILE = frozenset({"major_brand", "minor_version", "compatible_brands", "encoder", DATE.lower()})
 _COUNTED = ("BPS", "DURATION", "NUMBER_OF_FRAMES", "NUMBER_OF_BYTES", "_STATISTICS")
 _ITUNES = frozenset(
     {"title", "artist", "author", "album_artist", "composer", "album", "date", "comment", "genre", "copyright"}
@@ -117,3 +119,10 @@ def warn_losses(info: MediaInfo, layout: Layout, container: str, plan: VideoPlan
         notes.warn("chapters_lost", info.path, f"{container} holds no chapters; use mkv or mp4")
     if plan.pix_fmt != layout.pix_fmt and not plan.pix_fmt.startswith(("bgr", "rgb", "argb", "yuvj", layout.pix_fmt)):
         notes.warn("pix_fmt_widened", info.path, f"{layout.pix_fmt} is written as {plan.pix_fmt}")
+
+
+def warn_date(info: MediaInfo, own: Mapping[str, str], container: str, notes: Notes) -> None:
+    """Say where the time of the run was wanted and has no place."""
+    if DATE in own and container not in TAGGED:
+        name = {"still": "a picture's file", "yuv4mpegpipe": "y4m"}.get(container, container)
+        notes.warn("date_lost", info.path, f"{name} has no place for the time of the run; use mkv or mp4")

@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import stat
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vidrestore.errors import BusyOutput, OutputError
+from vidrestore.errors import BusyOutput, OutputError, UsageError
 from vidrestore.media.faults import write_error
+from vidrestore.media.opening import address_scheme, is_sequence, local_path
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -24,9 +26,11 @@ except ImportError:  # Windows: two runs with one target are told apart by shari
 class PartFile:
     """The file an output is written to until it is complete: ``.<name>.vidrestore-part`` in the target's folder."""
 
-    def __init__(self, target: Path, source: str, *, overwrite: bool) -> None:
-        """Check everything that can be known beforehand and create the file. Raises OutputError (5)."""
+    def __init__(self, target: Path, source: str, *, overwrite: bool, preserve: bool = False) -> None:
+        """Check everything that can be known beforehand and create the file. It is published with the time and mode
+        of the source's file (``preserve``), or its own. Raises OutputError (5)."""
         self.target, self._overwrite = target, overwrite
+        self._like = state_of(source) if preserve else None
         check_target(target, source, overwrite=overwrite)
         self.path = target.absolute().parent / part_name(target.name)
         try:
@@ -37,12 +41,16 @@ class PartFile:
             os.close(self._lock)
             raise BusyOutput(str(target), "is being written by another run")
         os.truncate(self.path, 0)
+        if self._like is not None:
+            self._try_dressing()
 
     def publish(self) -> None:
         """Sync and rename over the target. Raises OutputError (5)."""
         try:
-            with self.path.open("rb") as file:
-                os.fsync(file.fileno())
+            os.fsync(self._lock)
+            if self._like is not None:  # not before its bytes are down: a late one would set the time anew
+                self._dress(self._like.st_mtime_ns, stat.S_IMODE(self._like.st_mode) & 0o777)
+                os.fsync(self._lock)
             if not self._overwrite and os.path.lexists(self.target):
                 what = f"has appeared during the run; the finished film is {self.path.name}"
                 raise OutputError(str(self.target), what)
@@ -52,6 +60,20 @@ class PartFile:
             raise write_error(str(self.target), error) from error
         finally:
             self.close()
+
+    def _dress(self, mtime: int, mode: int) -> None:
+        os.utime(self.path, ns=(self.path.stat().st_atime_ns, mtime))
+        self.path.chmod(mode)
+
+    def _try_dressing(self) -> None:
+        """Not every file system lets anybody set these: that is to be known now."""
+        own = self.path.stat()
+        try:
+            self._dress(own.st_mtime_ns, stat.S_IMODE(own.st_mode))
+        except OSError as error:
+            self.discard()
+            what = f"its time and mode cannot be set there: {error.strerror}"
+            raise OutputError(str(self.target), what, "leave out --preserve") from error
 
     def discard(self) -> None:
         """Remove the file; nothing is left behind."""
@@ -81,6 +103,15 @@ def _locked(handle: int) -> bool:
     except OSError as error:
         return error.errno not in (errno.EWOULDBLOCK, errno.EACCES)
     return True
+
+
+def state_of(source: str) -> os.stat_result:
+    """The state of a source's file, whose time and mode an output is to have. Raises UsageError (2) where the source is
+    none, InputAccessError (3)."""
+    if source == "-" or address_scheme(source) or is_sequence(source) or not local_path(source).is_file():
+        what = f"{'standard input' if source == '-' else source} is no file that has a time and a mode"
+        raise UsageError("--preserve", what, "leave it out")
+    return Path(source).stat()
 
 
 def part_name(name: str) -> str:

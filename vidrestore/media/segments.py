@@ -103,7 +103,9 @@ def piece_sink(path: Path, target: Path, film: Any, settings: EncodeSettings, no
     if plan.encoder in NO_PIECES or container == "still":
         raise UsageError(str(target), f"{container} cannot be written in pieces", "use -f matroska")
     form = _form(plan, film.info.layout)
-    own = replace(settings, codec=plan.encoder, pix_fmt=plan.pix_fmt, threads=plan.threads, format=form, tags={})
+    own = replace(
+        settings, codec=plan.encoder, pix_fmt=plan.pix_fmt, threads=plan.threads, format=form, tags={}, preserve=False
+    )
     alone: Any = _Alone(film)
     sink = Sink(path, form, alone, own, notes, overwrite=True, layout=film.info.layout, coders=_PieceCoders(container))
     try:

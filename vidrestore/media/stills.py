@@ -48,7 +48,7 @@ class StillSink:
         chosen = replace(settings, codec=encoder, pix_fmt=settings.pix_fmt or _recoded(encoder, layout))
         self._plan = plan_video(source.info, layout, "still", chosen, subject)
         self.summary = StillSummary(subject, self._plan.encoder, self._plan.pix_fmt)
-        self._part = PartFile(target, source.path, overwrite=overwrite)
+        self._part = PartFile(target, source.path, overwrite=overwrite, preserve=settings.preserve)
         self._coded = b""
         self._open = True
 

@@ -24,6 +24,7 @@ from vidrestore.media.heads import (
     needs_shape,
     sar_for,
     shifted_chapters,
+    warn_date,
     warn_losses,
 )
 from vidrestore.media.planes import native_of
@@ -89,6 +90,7 @@ class PyAVEncoder:
         info = source.info
         container = container_of(target, settings, info)
         if container == "still" and target is not None:
+            warn_date(info, settings.tags, container, notes)
             sink: Sink | StillSink = StillSink(target, source, settings, overwrite=overwrite)
         else:
             sink = Sink(
@@ -123,6 +125,7 @@ class Sink:
         tracks = plan_streams(info, source.streams, container, settings, self._subject)
         tracks.warn(notes, info.path)
         warn_losses(info, layout, container, plan, notes)
+        warn_date(info, settings.tags, container, notes)
         self.summary = Summary(self._subject, container, plan.encoder, plan.pix_fmt, dict(plan.options), plan.threads)
         self._coder = coders.coder(plan, self._subject)
         self._fitter = Fitter(layout, replace(plan, pix_fmt=self._coder.pix_fmt))
@@ -131,7 +134,9 @@ class Sink:
         self._needs_shape = needs_shape(container, plan.encoder, self._sar)
         self._open = True
         self._packets = 0
-        self._part = PartFile(target, info.path, overwrite=overwrite) if target is not None else None
+        self._part = None
+        if target is not None:
+            self._part = PartFile(target, info.path, overwrite=overwrite, preserve=settings.preserve)
         try:
             self._out = self._open_container(settings, info, tracks)
             self._video = self._build(tracks, layout)
