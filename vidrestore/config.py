@@ -50,11 +50,12 @@ class Settings(BaseModel):
     strict: bool = Field(False, description="stop at the first fault of the input")
     keep_going: bool = Field(False, description="a broken-off input counts as success")
     keep_partial: bool = Field(False, description="leave an unfinished output beside the target")
+    fallback_encoder: str | None = Field(None, description="libav's encoder that starts over where the first one fails")
+    preserve: bool = Field(False, description="the output gets the source's modification time and permission bits")
+    stamp: bool = Field(False, description="the time of the run goes into the output, as the tag VIDRESTORE_DATE")
     drop_alpha: bool = Field(False, description="let opacity go where the encoder cannot hold it")
     allow_network: bool = Field(False, description="open addresses: http://, rtsp:// and their like")
     allow_playlists: bool = Field(False, description="open lists of other files: m3u8, mpd, concat: and their like")
-    preserve: bool = Field(False, description="the output gets the source's modification time and permission bits")
-    stamp: bool = Field(False, description="the time of the run goes into the output, as the tag VIDRESTORE_DATE")
     pad_even: bool = Field(False, description="repeat the edge of odd pictures for encoders that need even ones")
 
 

@@ -8,8 +8,10 @@
     +-- InputMediaError    4    not media, no video, no frames, unsupported or encrypted
     +-- OutputError        5    exists, same file, not writable, disk full, container or encoder cannot hold it
     |   +-- BusyOutput     5    another run is writing it; that passes
+    |   +-- EncoderRefused 5    the encoder does not take these pictures, or its hardware is not here
     +-- RunError           6    a failure after the first frame
     |   +-- PartialInput   6    the input broke off; the frames before were published
+    |   +-- EncoderFailed  6    the encoder broke off
     +-- ResourceError      7    weights, optional packages, devices, memory
     +-- ClosedPipe       141    the reader of our standard output has gone
 
@@ -59,12 +61,20 @@ class BusyOutput(OutputError):
     """Another run is writing it just now."""
 
 
+class EncoderRefused(OutputError):
+    """The encoder does not take these pictures, or its hardware is not here: nothing has been encoded."""
+
+
 class RunError(VidrestoreError):
     exit_code = 6
 
 
 class PartialInput(RunError):
     """Raised after publishing: the output holds every frame that the broken input gave."""
+
+
+class EncoderFailed(RunError):
+    """The encoder took pictures and broke off."""
 
 
 class ResourceError(VidrestoreError):

@@ -44,6 +44,12 @@ class Notes:
         """How often a kind was noted, over all subjects."""
         return sum(n.count for n in self._notes.values() if n.kind == kind)
 
+    def begin_anew(self) -> None:
+        """Count from 0, for a run that starts over; what was said is not said again."""
+        with self._lock:
+            for note in self._notes.values():
+                note.count = 0
+
     def all(self) -> list[Note]:
         """Every kind noted so far, in the order of its first time."""
-        return list(self._notes.values())
+        return [note for note in self._notes.values() if note.count]

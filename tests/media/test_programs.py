@@ -165,6 +165,23 @@ def test_a_program_that_dies_on_the_way(film: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "out.mkv").exists() and not list(tmp_path.glob(".*part"))
 
 
+def test_a2_096_libav_takes_over_from_a_program_that_dies(
+    film: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    tried, out = tmp_path / "tried", tmp_path / "out.mkv"
+    dies = script(
+        tmp_path / "ffmpeg",
+        f'case "$*" in *nut*) ;; *) exec FFMPEG "$@";; esac\n'
+        f"if [ -e {tried} ]; then head -c 60000 | FFMPEG \"$@\"; echo 'the card is lost' >&2; exit 1; fi\n"
+        f'touch {tried}; exec FFMPEG "$@"',
+    )
+    steps = ["-vf", f"detect=none,encode=ffmpeg:bin={dies}", "-c:v", "ffv1", "--progress", "none"]
+    with no_child_left():
+        assert cli.run([str(film), "-o", str(out), *steps, "--fallback-encoder", "ffv1"]) == 0
+    assert capfd.readouterr().err.endswith(": ffmpeg: the card is lost; the film is begun anew with ffv1\n")
+    assert_same_pictures(read(film), read(out))
+
+
 def test_a_run_that_is_given_up_leaves_no_program_behind(film: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.mkv"
     with (

@@ -139,6 +139,118 @@ def test_a2_096_an_encoder_that_fails_is_named_with_its_frame(good: Path, tmp_pa
     assert caught.value.exit_code == 6 and list(tmp_path.iterdir()) == []
 
 
+PLUGIN = """
+import av
+from vidrestore.media.encoder import LibavCoders
+from vidrestore.media.writer import PyAVEncoder
+
+class Coders(LibavCoders):
+    def coder(self, plan, subject):
+        coder = super().coder(plan, subject)
+        encode, count = coder.encode, iter(range(1000))
+        def until(picture):
+            if next(count) == AT:
+                raise av.error.ExternalError(542398533, "Generic error in an external library")
+            return encode(picture)
+        coder.encode = until
+        return coder
+
+class Failing(PyAVEncoder):
+    def open(self, *args, **more):
+        return super().open(*args, coders=Coders(), **more)
+"""
+
+
+def failing(folder: Path, at: int) -> str:
+    """A step of the chain: libav's encoders, until some picture; the 26th is the end of the film."""
+    (folder / "failing.py").write_text(PLUGIN.replace("AT", str(at)))
+    return f"detect=none,encode={folder}/failing.py:Failing"
+
+
+@pytest.mark.parametrize("at", [0, 10, 25])
+def test_a2_096_another_encoder_begins_anew(
+    at: int, good: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The film is that of a run with the other encoder, byte for byte: with the options that are every encoder's. One
+    warning says so, the record says what failed."""
+    asked = ["-c:v", "libx265", "-x265-params", "log-level=none", "-crf", "30", "-g", "5", "--progress", "none"]
+    out, masks, plain = tmp_path / "out.mkv", tmp_path / "masks.mkv", tmp_path / "plain" / "out.mkv"
+    plain.parent.mkdir()
+    command = [str(good), "-o", str(out), "-vf", failing(tmp_path, at), *asked, "--masks", str(masks)]
+    assert cli.run([*command, "--fallback-encoder", "libx264"]) == 0
+    said = capfd.readouterr().err.splitlines()
+    failed = f"libx265 failed at frame {at}: generic error in an external library"
+    without = "without -x265-params log-level=none -crf 30"
+    assert said[1:] == [] and said[0].endswith(f"{failed}; the film is begun anew with libx264, {without}"), said
+    assert cli.run([str(good), "-o", str(plain), "-vf", "detect=none", "-c:v", "libx264", "-g", "5"]) == 0
+    assert out.read_bytes() == plain.read_bytes()
+    told, usual = json.loads(Path(f"{out}.json").read_text()), json.loads(Path(f"{plain}.json").read_text())
+    assert told["output"] == usual["output"] and told["chain"] == usual["chain"] and told["frames_out"] == 25
+    assert told["fallback"]["why"] == failed and "failing.py" in told["fallback"]["chain"]
+    assert told["fallback"]["encoder"]["c:v"] == "libx265" and "fallback" not in usual
+    assert read(masks).n == 25 and told["masks"]["frames"] == 25
+    made = {"out.mkv", "out.mkv.json", "masks.mkv", "masks.mkv.outside.framemd5"}
+    assert {p.name for p in tmp_path.iterdir() if p.is_file()} - {"failing.py"} == made
+
+
+def test_a2_096_an_encoder_that_refuses_is_replaced_too(
+    good: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """MPEG-1 knows no 7 frames a second. Where the other one fails as well, that is how the run ends."""
+    out = tmp_path / "out.mkv"
+    command = [str(good), "-o", str(out), "--progress", "none"]
+    refused = ["-vf", "detect=none,av.fps=7", "-c:v", "mpeg1video"]
+    assert cli.run([*command, *refused, "--fallback-encoder", "mpeg4"]) == 0
+    assert "mpeg1video refuses 96x64 yuv420p: " in capfd.readouterr().err and read(out).info.codec == "mpeg4"
+    steps = ["-vf", failing(tmp_path, 3).replace(",", ",av.fps=7,")]
+    assert cli.run([*command, *steps, "-c:v", "libx264", "--fallback-encoder", "mpeg1video", "-y"]) == 5
+    said = capfd.readouterr().err.splitlines()
+    assert "libx264 failed at frame 3" in said[0] and "error: " in said[1] and "mpeg1video refuses" in said[1]
+    told = json.loads(Path(f"{out}.json").read_text())
+    assert told["exit_code"] == 5 and told["fallback"]["why"].startswith("libx264 failed")
+    assert cli.run([*command, *refused, "--fallback-encoder", "mpeg1video", "-y"]) == 5, "it is the same one"
+    assert "anew" not in capfd.readouterr().err
+    assert {p.name for p in tmp_path.iterdir()} == {"out.mkv", "out.mkv.json", "failing.py"}
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "name", "line"),
+    [
+        ("gone.mp4", "out.mkv", "libx26", "--fallback-encoder: no encoder 'libx26'; did you mean 'libx26"),
+        ("gone.mp4", "out.mkv", "aac", "--fallback-encoder: aac encodes audio, not video"),
+        ("-", "out.mkv", "libx264", "--fallback-encoder: a pipe cannot be read again from its beginning; name a file"),
+        ("fifo", "out.mkv", "libx264", "--fallback-encoder: a pipe cannot be read again from its beginning"),
+        ("good.mp4", "-", "libx264", "--fallback-encoder: what has gone into a pipe cannot be taken back; add -o FILE"),
+        ("good.mp4", "out.webm", "libx264", "--fallback-encoder: webm cannot hold libx264; name another one"),
+    ],
+)
+def test_a2_096_what_cannot_take_over_is_refused_at_the_start(
+    source: str,
+    target: str,
+    name: str,
+    line: str,
+    good: Path,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An unknown encoder before the film is even looked for."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "good.mp4").write_bytes(good.read_bytes())
+    os.mkfifo("fifo")
+    assert cli.run([source, "-o", target, *NULL, "--fallback-encoder", name]) == 2
+    said = capfd.readouterr()
+    assert said.out == "" and len(said.err.splitlines()) == 1 and line in said.err
+    assert {p.name for p in tmp_path.iterdir()} <= {"good.mp4", "fifo", f"{target}.json"}
+
+
+def test_a2_096_a_batch_has_one_encoder_a_film(good: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Its segments are joined as they are."""
+    command = ["batch", "run", str(good), "-o", str(tmp_path / "out"), "-vf", "detect=none"]
+    assert cli.run([*command, "--set", "fallback_encoder=libx264"]) == 2
+    assert "--fallback-encoder: all segments of a film are of one encoder" in capfd.readouterr().err
+
+
 def test_a2_097_an_encoder_that_drops_pictures_is_found_out(tmp_path: Path) -> None:
     """VP9 at a rate so low that it leaves pictures out: the count says so, and nothing is published."""
     source = tmp_path / "noise.mkv"

@@ -166,6 +166,9 @@ def run_config(
 @click.option("--report", type=click.Path(path_type=Path), help="where the run record goes  [OUTPUT.json]")
 @click.option("--masks", type=click.Path(path_type=Path), help="a film of what was blended where: FILE.mkv")
 @click.option("--keep-partial", is_flag=True, default=None, help="leave an unfinished output when stopped")
+@click.option("--fallback-encoder", metavar="CODEC", help="start over with this one where the encoder fails")
+@click.option("--preserve", is_flag=True, default=None, help="give the output the time and mode of INPUT's file")
+@click.option("--stamp", is_flag=True, default=None, help="write the time of the run into the output")
 @click.version_option(__version__, prog_name="vidrestore")
 @click.pass_obj
 def command(
@@ -173,8 +176,6 @@ def command(
     /,
     source: str,
     target: str | None,
-@click.option("--preserve", is_flag=True, default=None, help="give the output the time and mode of INPUT's file")
-@click.option("--stamp", is_flag=True, default=None, help="write the time of the run into the output")
     preview: float | None,
     compare: Any,
     picture: str | None,

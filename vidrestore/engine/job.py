@@ -9,6 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vidrestore.engine.fallback import FAULTS, check_fallback, check_fits, fall_back, told, with_fallback
 from vidrestore.engine.masks import MasksBeside, masks_into
 from vidrestore.engine.record import NOTICE, Record, comment, write_json
 from vidrestore.engine.stamping import check_preserve, stamp
@@ -83,7 +84,16 @@ def run(job: Job, notes: Notes, tell: Callable[[Progress], None] | None = None) 
     record = Record(job.source, job.target or "", job.config, notice=work.notice)
     error: BaseException | None = None
     try:
-        _run(job, work, record, notes, tell)
+        try:
+            _run(job, work, record, notes, tell)
+        except FAULTS as fault:
+            instead = fall_back(job.config, fault, record, notes)
+            if instead is None:
+                raise
+            failed = told(fault, record)
+            job = replace(job, config=instead)
+            record = Record(job.source, job.target or "", instead, notice=work.notice, fallback=failed)
+            _run(job, work, record, notes, tell)
     except BaseException as caught:
         error = caught
         raise
@@ -110,6 +120,9 @@ def _run(job: Job, work: Work, record: Record, notes: Notes, tell: Callable[[Pro
         raise UsageError("--compare", "a film is read twice to be compared", "name a file")
     if job.config.settings.preserve:
         check_preserve(job.source, job.target)
+    fallback = job.config.settings.fallback_encoder
+    if fallback is not None:
+        check_fallback(fallback, job.source, job.target)
     with ExitStack() as stack:
         film = stack.enter_context(opened(job.source, job.config, notes))
         if job.compare:
@@ -122,6 +135,9 @@ def _run(job: Job, work: Work, record: Record, notes: Notes, tell: Callable[[Pro
             raise Skipped(str(target), "exists", "skipped")
         tags = _tags(record, work) | comment(film.read.info.metadata, work.notice)
         settings = encode_settings(job.config, tags, piped=target is None, named=job.target is not None)
+        if fallback is not None and target is not None:
+            other = encode_settings(with_fallback(job.config), tags, piped=False, named=job.target is not None)
+            check_fits(other, target, film.finished.info)
         encoder = job.config.step("encode").make()
         masks = stack.enter_context(_masks(job, film)) if job.masks else None
         with encoder.open(target, film.finished, settings, notes, overwrite=job.overwrite) as sink:
@@ -134,6 +150,8 @@ def _run(job: Job, work: Work, record: Record, notes: Notes, tell: Callable[[Pro
                 raise
             except BaseException:
                 sink.abort(keep_partial=job.config.settings.keep_partial)
+                if masks is not None:
+                    masks.withdraw()
                 raise
             finally:
                 _describe_output(record, source, sink)

@@ -65,11 +65,19 @@ class MasksBeside(Masks):
 
     path: Path = field(kw_only=True)
     time_base: Fraction = field(kw_only=True)
+    out: bool = False  # published
 
     def publish(self) -> dict[str, Any]:
         """The whole film of masks appears under its name. Gives what the record says of it."""
         self.sink.finish()
+        self.out = True
         return published(self.path, self.times, self.time_base, self.sums, FINISHED)
+
+    def withdraw(self) -> None:
+        """Take back what was published: its film did not come to be."""
+        if self.out:
+            self.path.unlink(missing_ok=True)
+            self.path.with_name(self.path.name + SUMS).unlink(missing_ok=True)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import av
 from av.codec.context import Flags
 
-from vidrestore.errors import OutputError, UsageError, did_you_mean
+from vidrestore.errors import EncoderRefused, OutputError, UsageError, did_you_mean
 from vidrestore.media.ebml import marked
 from vidrestore.media.encoding import libav_coding
 from vidrestore.media.faults import AV_ERRORS, libav_lines, reason
@@ -43,7 +43,7 @@ class Coder(Protocol):
     def encode(self, picture: av.VideoFrame | None) -> list[Any]:
         """The packets that are ready once this picture has gone in, or all that are left (None).
 
-        Raises RunError (6) or one of libav's errors.
+        Raises EncoderFailed (6) or one of libav's errors.
         """
         ...
 
@@ -162,9 +162,9 @@ def _refusal(context: Any, plan: VideoPlan, subject: str, error: BaseException) 
     return refused(subject, plan, said)
 
 
-def refused(subject: str, plan: VideoPlan, said: str) -> OutputError:
+def refused(subject: str, plan: VideoPlan, said: str) -> EncoderRefused:
     """Pictures that the encoder does not take, or hardware that is not here."""
     hardware = plan.encoder.rpartition("_")[2] in _HARDWARE
     remedy = "it needs its own hardware and driver; use -c:v libx264 or libx265" if hardware else ""
     what = f"{plan.encoder} refuses {plan.width}x{plan.height} {plan.pix_fmt}: {said}"
-    return OutputError(subject, what, remedy)
+    return EncoderRefused(subject, what, remedy)

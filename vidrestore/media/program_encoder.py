@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import av
 
-from vidrestore.errors import OutputError, RunError, UsageError
+from vidrestore.errors import EncoderFailed, OutputError, UsageError
 from vidrestore.media.child import Child
 from vidrestore.media.encoder import describe, refused
 from vidrestore.media.faults import AV_ERRORS, reason
@@ -132,7 +132,7 @@ class ProgramCoder:
     # -- coding ----------------------------------------------------------------------------------------
 
     def encode(self, picture: av.VideoFrame | None) -> list[Any]:
-        """Raises RunError (6) in the program's words."""
+        """Raises EncoderFailed (6) in the program's words."""
         assert self._child is not None
         try:
             if picture is not None:
@@ -143,11 +143,11 @@ class ProgramCoder:
                 self._into.close()
         except AV_ERRORS as error:
             self._into.close()
-            raise RunError(self._subject, self._child.wait() or f"{self._child.name}: {reason(error)}") from error
+            raise EncoderFailed(self._subject, self._child.wait() or f"{self._child.name}: {reason(error)}") from error
         if picture is None:
             self._reader.join()
             if failed := self._child.wait():
-                raise RunError(self._subject, failed)
+                raise EncoderFailed(self._subject, failed)
         return self._ready(last=picture is None)
 
     def close(self) -> None:
@@ -168,7 +168,7 @@ class ProgramCoder:
             with av.open(f"pipe:{self._child.stdout.fileno()}", format="nut") as coded:
                 extra = coded.streams.video[0].codec_context.extradata
                 if extra != self._head.streams.video[0].codec_context.extradata:
-                    self._arrived.put(RunError(self._subject, f"{self._plan.encoder} changed its head on the way"))
+                    self._arrived.put(EncoderFailed(self._subject, f"{self._plan.encoder} changed its head on the way"))
                 packet: Any
                 for packet in coded.demux(video=0):
                     if packet.size:
@@ -188,7 +188,7 @@ class ProgramCoder:
                 packet = self._arrived.get_nowait()
             except Empty:
                 break
-            if isinstance(packet, RunError):
+            if isinstance(packet, EncoderFailed):
                 raise packet
             self._held.append(packet)
         known = next((i for i, p in enumerate(self._held) if p.dts is not None), len(self._held))
@@ -203,7 +203,7 @@ class ProgramCoder:
             packet.pts -= self._shift
             packet.dts = packet.pts if packet.dts is None else packet.dts - self._shift
             if packet.pts not in shown:
-                raise RunError(self._subject, f"{self._plan.encoder} moved a picture in time")
+                raise EncoderFailed(self._subject, f"{self._plan.encoder} moved a picture in time")
             packet.duration, packet.time_base = shown.pop(packet.pts), self._time_base
             packet.stream = self._video
         self._sent = deque(sorted(shown.items()))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import av
 from pydantic import BaseModel, ConfigDict
 
-from vidrestore.errors import InputMediaError, OutputError, RunError, VidrestoreError
+from vidrestore.errors import EncoderFailed, InputMediaError, OutputError, VidrestoreError
 from vidrestore.media.ebml import ShapedPipe, set_display_shape
 from vidrestore.media.encoder import LibavCoders
 from vidrestore.media.encoding import EncodeSettings, container_of, plan_video
@@ -148,7 +148,7 @@ class Sink:
     def write(self, frame: Frame) -> None:
         """Encode one frame, after the other streams' packets that belong before it.
 
-        Raises RunError (6) for the encoder, OutputError (5) for the disk, ClosedPipe (141).
+        Raises EncoderFailed (6), OutputError (5) for the disk, ClosedPipe (141).
         """
         self._relay.send(self._source.copied.take(frame.index))
         native = native_of(frame)
@@ -160,7 +160,7 @@ class Sink:
         self.summary.frames += 1
 
     def finish(self) -> None:
-        """Flush, check and publish. Raises OutputError (5), RunError (6) or ClosedPipe (141)."""
+        """Flush, check and publish. Raises OutputError (5), EncoderFailed (6) or ClosedPipe (141)."""
         if self.summary.frames == 0:
             raise InputMediaError(self._source.path, "no frames")
         self._relay.send(self._source.copied.take())
@@ -170,7 +170,7 @@ class Sink:
         self.summary.packets_copied, self.summary.ts_fixed = self._relay.sent, self._relay.fixed
         if self._packets != self.summary.frames:
             what = f"{self.summary.encoder} gave {self._packets} pictures for {self.summary.frames} frames"
-            raise RunError(self._subject, what)
+            raise EncoderFailed(self._subject, what)
         if self._part is not None:
             self._shape()
             self._verify()
@@ -250,7 +250,7 @@ class Sink:
             packets = self._coder.encode(picture)
         except AV_ERRORS as error:
             what = f"{self.summary.encoder} failed at frame {index}: {reason(error)}"
-            raise RunError(self._subject, what) from error
+            raise EncoderFailed(self._subject, what) from error
         for packet in packets:
             self._packets += 1
             self._relay.mux(packet)
