@@ -46,6 +46,9 @@ class Settings(BaseModel):
     field_order: Literal["tff", "bff", "progressive"] | None = Field(
         None, description="what fields are, where flags are missing or wrong: tff, bff or progressive"
     )
+    interlace: Literal["fields", "woven"] = Field(
+        "fields", description="faces of interlaced films: restored field by field, or in frames as they are: woven"
+    )
     video_stream: int | None = Field(None, ge=0, description="number of the stream to restore")
     strict: bool = Field(False, description="stop at the first fault of the input")
     keep_going: bool = Field(False, description="a broken-off input counts as success")
@@ -130,10 +133,11 @@ def resolve(
     environment: Mapping[str, str] | None = None,
     flags_of: Mapping[str, Mapping[str, str | None]] | None = None,
     scale: float | None = None,
+    deinterlace: bool = False,
 ) -> RunConfig:
     """One frozen configuration out of all layers. ``settings``, ``encoder`` and ``flags_of`` are those of flags; the
     last holds options of steps by stage, which count whatever else the chain says of that step. ``scale`` puts an
-    enlargement behind the other filters on decoded frames.
+    enlargement behind the other filters on decoded frames, ``deinterlace`` a frame of every field before them.
 
     Raises:
         UsageError: unknown preset, plugin, option or value; names the nearest word.
@@ -159,7 +163,7 @@ def resolve(
         for step, origin in _merged_chain(layers)
     )
     before, after = (_filters(layers, side) for side in (0, 1))
-    before += _scaled(scale)
+    before = (parse("av.bwdif=deint=interlaced") if deinterlace else ()) + before + _scaled(scale)
     return RunConfig(name, steps, known, all_origins, codec, codec_origins, before, after)
 
 

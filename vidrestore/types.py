@@ -86,6 +86,7 @@ class Frame:
     corrupt: bool = False  # the decoder marked it damaged
     cut: bool = False  # size or pixel format changed here in the source: nothing carries over from the frame before
     native: Any = field(default=None, repr=False)  # the decoder's own picture; opaque outside media
+    field: Field | None = field(default=None, repr=False)  # of which interlaced frame it shows one field alone
 
     def __post_init__(self) -> None:
         want = "uint8" if self.layout.bits == 8 else "uint16"
@@ -105,6 +106,19 @@ class Frame:
     @property
     def nbytes(self) -> int:
         return sum(p.nbytes for p in self.planes)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Field:
+    """Which field of which frame."""
+
+    whole: Frame
+    top: bool  # its lines are the frame's first, third, ...; else its second, fourth, ...
+
+    @property
+    def lines(self) -> slice:
+        """Of a plane."""
+        return slice(0 if self.top else 1, None, 2)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

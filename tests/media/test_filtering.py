@@ -110,12 +110,24 @@ def test_fields_become_whole_pictures(
     assert stamps(tmp_path / "out.mkv", 1) == stamps(woven, 1)
 
 
-def test_a2_18_woven_fields_under_faces_are_told_of(
+def test_a2_18_faces_in_fields_are_restored_apart(
     woven: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run(woven, tmp_path / "a.mkv", "restore=none")
+    out = run(woven, tmp_path / "a.mkv", "restore=none")
+    assert capsys.readouterr().err == "", "there is nothing to do about it"
+    source = read(woven)
+    assert out.info.layout.interlaced and out.info.field_order == source.info.field_order
+    for a, b in zip(out.planes, source.planes, strict=True):
+        assert all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
+    assert out.pts == source.pts
+
+
+def test_a2_18_or_in_frames_as_they_are_and_that_is_told(
+    woven: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(woven, tmp_path / "a.mkv", "restore=none", "--interlace", "woven")
     assert capsys.readouterr().err.count("add av.bwdif") == 1
-    run(woven, tmp_path / "b.mkv", IDLE)
+    run(woven, tmp_path / "b.mkv", IDLE, "--interlace", "woven")
     assert "bwdif" not in capsys.readouterr().err, "nobody looks at pictures"
 
 

@@ -6,6 +6,7 @@ import json
 import os
 from bisect import bisect_right
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Final
 
@@ -126,11 +127,13 @@ def _frames(
         for frame in _within(reel, task.begin, task.end):
             yield frame, None
         return
+    from vidrestore.engine.fields import top_first
     from vidrestore.engine.pipeline import part, restored
 
     cuts = json.loads(bench.store.tasks(job.id, "scan")[0].result)["cuts"]
     number = bisect_right(cuts, task.begin) - 1
     stages = bench.models(config, record, Spec.read(job.spec).weights)
+    stages = replace(stages, top_first=top_first(config, reel.film().source.info))
     shot_end = cuts[number + 1] if number + 1 < len(cuts) else None
     goes_on = any(t.number == task.number + 1 and t.continues for t in bench.store.tasks(job.id))
     if not task.continues and not goes_on:
@@ -166,8 +169,6 @@ def _scene(state: State | None, number: int, frames: Iterator[Frame]) -> Any:
 
 def _numbered(window: Window, first: int) -> Window:
     """The window with its shot counted through the film."""
-    from dataclasses import replace
-
     return replace(window, scene=replace(window.scene, number=window.scene.number + first))
 
 

@@ -108,6 +108,12 @@ _RUN_FLAGS: Final = (
     click.option(
         "--field", "field_order", type=click.Choice(["tff", "bff", "progressive"]), help="of wrongly flagged films"
     ),
+    click.option(
+        "--interlace",
+        type=click.Choice(["fields", "woven"]),
+        help="faces of interlaced films: field by field, or as frames are  [fields]",
+    ),
+    click.option("--deinterlace", is_flag=True, help="make a frame of every field of interlaced films"),
     click.option("--video-stream", type=int, metavar="N", help="which film of the file, from 0  [the largest]"),
     click.option("--allow-network", is_flag=True, default=None, help="INPUT may be an address"),
     click.option("--allow-playlists", is_flag=True, default=None, help="INPUT may be a list of other files"),
@@ -135,6 +141,7 @@ def run_config(
     faces: str | None,
     region: str | None,
     scale: float | None,
+    deinterlace: bool,
     assigned: tuple[str, ...],
     **settings: Any,
 ) -> RunConfig:
@@ -144,7 +151,7 @@ def run_config(
     flags_of = {"gate": {"mode": gate}, "align": {"faces": faces, "region": region}}
     return resolve(
         preset=preset, chain=chain, settings=settings | assignments(assigned), encoder=encoder,
-        config_file=config_file, flags_of=flags_of, scale=scale,
+        config_file=config_file, flags_of=flags_of, scale=scale, deinterlace=deinterlace,
     )  # fmt: skip
 
 

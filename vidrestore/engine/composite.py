@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from vidrestore.engine.fields import of_frames, weave
 from vidrestore.media.colour import Region, add_difference
 from vidrestore.media.planes import editable
 
@@ -17,14 +18,18 @@ if TYPE_CHECKING:
 
 
 def composited(windows: Iterable[Window], clock: Clock) -> Iterator[tuple[Frame, Window]]:
-    """The finished frames, in order, each with the window it came from."""
+    """The finished frames, in order, each with the window it came from. Fields come out woven, windows in frames."""
     for window in windows:
-        for row, frame in enumerate(window.frames):
-            patches = [p for p in window.patches if p.row == row]
-            if patches:
+        apart = window.frames[0].field is not None
+        whole = of_frames(window) if apart else window
+        for number, frame in enumerate(whole.frames):
+            rows = (2 * number, 2 * number + 1) if apart else (number,)
+            patches = [[p for p in window.patches if p.row == row] for row in rows]
+            if any(patches):
                 with clock("composite"):
-                    frame = changed(frame, patches)
-            yield frame, window
+                    parts = [changed(window.frames[r], found) for r, found in zip(rows, patches, strict=True) if found]
+                    frame = weave(frame, parts) if apart else parts[0]
+            yield frame, whole
 
 
 def changed(frame: Frame, patches: list[Patch]) -> Frame:

@@ -233,9 +233,16 @@ def opened(source: str, config: RunConfig, notes: Notes) -> Iterator[OpenFilm]:
 
 def _suggest(config: RunConfig, source: Any, notes: Notes) -> None:
     """Faces in woven fields are combs: say what to do about it."""
-    if source.info.layout.interlaced and config.step("detect").make().side:
+    from vidrestore.engine.fields import top_first
+
+    if not source.info.layout.interlaced or config.step("detect").make().side == 0:
+        return
+    if top_first(config, source.info) is None:
         what = "the film is interlaced, faces are restored as their two fields lie woven; add av.bwdif before detect"
         notes.warn("interlaced", source.info.path, what)
+    else:
+        what = "the film is interlaced, faces are restored field by field"
+        notes.warn("fields", source.info.path, what, quiet=True)
 
 
 def _carry_out(
@@ -279,9 +286,11 @@ def _frames(
         for frame in source.frames():
             yield frame, None
         return
+    from vidrestore.engine.fields import top_first
     from vidrestore.engine.pipeline import restored
 
-    yield from restored(source.frames(), stages_of(config, record), notes, clock)
+    stages = replace(stages_of(config, record), top_first=top_first(config, source.info))
+    yield from restored(source.frames(), stages, notes, clock)
 
 
 RESTORING = Work("restored", NOTICE, "synthesised=faces", _frames)

@@ -15,6 +15,7 @@ import torch
 from vidrestore.engine.analyse import Analysis, detect, place
 from vidrestore.engine.clock import Clock
 from vidrestore.engine.composite import composited
+from vidrestore.engine.fields import split
 from vidrestore.engine.restore import Plugins, Restoration, dump, load
 from vidrestore.engine.scenes import shots, windows
 from vidrestore.engine.threads import in_thread
@@ -41,6 +42,7 @@ class Stages:
     batch: int = 16  # faces
     prefetch: int = 128 << 20  # bytes between two threads
     torch_threads: int = 1
+    top_first: bool | None = None  # of interlaced frames whose fields are worked on apart
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,7 @@ class State:
     """All a shot's memory after some frame of it; plain data, so that another process can go on."""
 
     scene: Scene
-    position: int  # frames of the shot that are done
+    position: int  # pictures of the shot that are done: frames, or fields where these are worked on apart
     analysis: Analysis
     memory: dict[Any, Any]
 
@@ -61,7 +63,7 @@ def restored(
 
     def analysed() -> Iterator[Window]:
         known = cuts if stages.detector.side else frozenset[int]()  # without faces nothing ends at a cut
-        cut = windows(shots(clock_frames(frames, clock), known), stages.window)
+        cut = windows(_apart(shots(clock_frames(frames, clock), known), stages), stages.window)
         found = detect(cut, stages.detector, device, clock)
         return place(found, stages.tracker, stages.align, stages.detector.every, notes, clock)
 
@@ -102,19 +104,25 @@ def part(
     shot's end. The result is the same as if the shot were worked at once.
     """
     begin = state.position if state else 0
-    cut = (_moved(w, scene, begin) for w in windows(((f, i == 0) for i, f in enumerate(frames)), stages.window))
+    flagged = _apart(((f, i == 0) for i, f in enumerate(frames)), stages)
+    cut = (_moved(w, scene, begin) for w in windows(flagged, stages.window))
+    end = None if stop is None else stop if stages.top_first is None else 2 * stop
     device, resume = stages.restore.device, state.analysis if state else None
     found = detect(cut, stages.detector, device, clock, reached=resume.tracks["reached"] if resume else 0)
     placed = place(found, stages.tracker, stages.align, stages.detector.every, notes, clock, resume)
     memory = load(state.memory, device) if state else None
     stage = Restoration(stages.restore, stages.batch, notes, clock, memory)
     for window in stage.run(placed):
-        ends = stop is not None and window.stop >= stop
+        ends = end is not None and window.stop >= end
         after = State(scene, window.stop, window.after, dump(stage.memory)) if ends else None
         yield from composited([window], clock)
         if ends:
             return after
     return None
+
+
+def _apart(flagged: Iterable[tuple[Frame, bool]], stages: Stages) -> Iterable[tuple[Frame, bool]]:
+    return flagged if stages.top_first is None else split(flagged, stages.top_first)
 
 
 def _moved(window: Window, scene: Scene, begin: int) -> Window:

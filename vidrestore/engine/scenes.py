@@ -35,7 +35,10 @@ def shots(frames: Iterable[Frame], cuts: frozenset[int] | None = None) -> Iterat
 
 
 def windows(flagged: Iterable[tuple[Frame, bool]], size: int) -> Iterator[Window]:
-    """Windows of ``size`` frames, counted from each shot's start, the last of a shot shorter."""
+    """Windows of ``size`` frames, counted from each shot's start, the last of a shot shorter.
+
+    Pictures of single fields come in the windows of their frames, and their shots begin where the frames do.
+    """
     scene: Scene | None = None
     held: list[Frame] = []
     start = 0
@@ -44,7 +47,8 @@ def windows(flagged: Iterable[tuple[Frame, bool]], size: int) -> Iterator[Window
             yield Window(tuple(held), scene, start, last=begins)
             start, held = start + len(held), []
         if begins:
-            scene = Scene(0 if scene is None else scene.number + 1, frame.pts, frame.index)
+            whole = frame if frame.field is None else frame.field.whole
+            scene = Scene(0 if scene is None else scene.number + 1, whole.pts, whole.index)
             start = 0
         held.append(frame)
     if scene is not None:
@@ -52,7 +56,10 @@ def windows(flagged: Iterable[tuple[Frame, bool]], size: int) -> Iterator[Window
 
 
 def _length(size: int, held: list[Frame]) -> int:
-    return window_length(size, held[0].nbytes) if held else size
+    if not held:
+        return size
+    length = window_length(size, held[0].nbytes)
+    return length if held[0].field is None else 2 * length
 
 
 def window_length(size: int, nbytes: int) -> int:

@@ -10,6 +10,7 @@ import numpy as np
 
 from vidrestore.engine.analyse import detect, place
 from vidrestore.engine.clock import Clock
+from vidrestore.engine.fields import split, top_first
 from vidrestore.engine.job import Progress, opened
 from vidrestore.engine.pipeline import device_of
 from vidrestore.engine.restore import crop_of
@@ -71,11 +72,13 @@ def survey(source: str, config: RunConfig, notes: Notes, tell: Callable[[Progres
     clock = Clock()
     count = 0
     with opened(source, config, notes) as film:
-        cut = windows(shots(film.source.frames()), config.settings.window)
+        first = top_first(config, film.source.info)
+        flagged = shots(film.source.frames())
+        cut = windows(flagged if first is None else split(flagged, first), config.settings.window)
         looked = detect(cut, detector, device, clock)
         for window in place(looked, config.step("track").make(), align, detector.every, notes, clock):
             _enter(window, found)
-            count += len(window.frames)
+            count += len(window.frames) if first is None else len(window.frames) // 2
             if tell is not None:
                 tell(Progress(count, film.source.info.frames, len(found), window.frames[-1].seconds))
         if film.read.failure is not None:
@@ -93,7 +96,8 @@ def _enter(window: Window, found: dict[int, Seen]) -> None:
         at = int(np.flatnonzero(faces.tracks == number)[0])
         width, score = float(faces.boxes[at, 2] - faces.boxes[at, 0]), float(faces.scores[at])
         seen = found.setdefault(number, Seen(number, window.scene.number, frame.seconds, frame.seconds))
-        seen.last, seen.frames, seen.score = frame.seconds, seen.frames + 1, max(seen.score, score)
+        seen.last, seen.score = frame.seconds, max(seen.score, score)
+        seen.frames += frame.field is None or frame.index % 2 == 0  # both fields of a frame have it, but for a few
         seen.widths.append(width)
         shown = width * weight * (0.5 + score)  # large, turned to us, surely seen
         if shown > _CLEARER * seen.best:
