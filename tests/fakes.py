@@ -7,10 +7,13 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+import pytest
 import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
+from vidrestore.config import resolve
+from vidrestore.errors import VidrestoreError
 from vidrestore.geometry.template import FFHQ_512
 from vidrestore.types import Damage, FaceBatch, Faces, Frame, Latent, Layout, Stretch
 
@@ -18,6 +21,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
     from vidrestore.hooks import Context
+
+
+def assert_refused_in_one_line(chain: str, words: list[str]) -> None:
+    """Nothing is opened: the chain alone is wrong, and the line says where and what would be right."""
+    with pytest.raises(VidrestoreError) as caught:
+        resolve(chain=chain, environment={})
+    assert "\n" not in str(caught.value)
+    assert all(word in str(caught.value) for word in words), str(caught.value)
 
 
 class NoOptions(BaseModel):

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from fakes import Mean, Scripted, Whole, face, faces, film
+from fakes import Mean, Scripted, Whole, assert_refused_in_one_line, face, faces, film
 from nano import own
 from torch import Tensor
 
@@ -100,10 +100,7 @@ def driven(restorer: LDBFRRestorer, crops: FaceBatch, memory: Memory, seed: int 
     ],
 )
 def test_a_wrong_value_is_told_in_one_line(step: str, words: list[str]) -> None:
-    with pytest.raises(VidrestoreError) as caught:
-        resolve(chain=f"restore={step}", environment={})
-    assert "\n" not in str(caught.value)
-    assert all(word in str(caught.value) for word in words), str(caught.value)
+    assert_refused_in_one_line(f"restore={step}", words)
 
 
 def test_options_reach_the_plugin_through_the_chain() -> None:

@@ -14,11 +14,11 @@ import pytest
 import torch
 from nano import drawn, stirred
 from safetensors.torch import save_file
-from trainings import settings_kept
+from trainings import assert_a_power_cut_changes_nothing, settings_kept
 
 from vidrestore.errors import InputAccessError
 from vidrestore.train.embedder import Embedder
-from vidrestore.train.loop import Budget, Run, fit
+from vidrestore.train.loop import Run
 from vidrestore.train.portraits import Portraits, load_portraits
 from vidrestore_plugins.restore.ldbfr.batches import FACE, Batch, Footages
 from vidrestore_plugins.restore.ldbfr.files import PARTS, load
@@ -31,8 +31,6 @@ from vidrestore_plugins.restore.ldbfr.sizes import SIZES
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-    from torch import Tensor
 
 
 @pytest.fixture(autouse=True)
@@ -246,16 +244,10 @@ def test_the_second_stage_learns_while_the_first_holds_still(kind: type, fixed: 
     assert all(torch.equal(p, others[name]) for name, p in model.named_parameters() if name in others)
 
 
-class PowerCutError(Exception):
-    """The lights go out."""
-
-
 @pytest.mark.parametrize("phase", ["dictionary", "restoration", "diffusion"])
 def test_a_phase_cut_in_the_middle_goes_on_to_the_same_weights(
     phase: str, portraits: Portraits, tmp_path: Path
 ) -> None:
-    budget, batches = Budget(steps=4, rate=1e-2, warmup=1), Footages(portraits, 1, 64)
-
     def begun() -> Run:
         torch.manual_seed(2)
         model = LDBFR(SIZES["nano"])
@@ -266,25 +258,7 @@ def test_a_phase_cut_in_the_middle_goes_on_to_the_same_weights(
         }
         return Run(tasks[phase](), seed=6)
 
-    def losses(task: Any, batch: Batch) -> dict[str, Tensor]:
-        found: dict[str, Tensor] = task.losses(batch)
-        return found
-
-    def cut(run: Run, line: str | None) -> None:
-        if run.step == 3:
-            raise PowerCutError
-
-    whole = begun()
-    fit(whole, budget, batches, losses)
-    checkpoint = tmp_path / "run.pt"
-    with pytest.raises(PowerCutError):
-        fit(begun(), budget, batches, losses, checkpoint=checkpoint, save_every=2, watch=cut)
-    again = begun()
-    again.load(checkpoint)
-    assert again.step == 2
-    fit(again, budget, batches, losses)
-    for a, b in ((whole.net, again.net), (whole.average, again.average)):
-        assert all(torch.equal(value, b.state_dict()[name]) for name, value in a.state_dict().items())
+    assert_a_power_cut_changes_nothing(begun, Footages(portraits, 1, 64), tmp_path / "run.pt")
 
 
 # -- the recipe ----------------------------------------------------------------------------------------------

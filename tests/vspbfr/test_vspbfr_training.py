@@ -15,11 +15,11 @@ import pytest
 import torch
 from recipe import filled, normal
 from safetensors.torch import save_file
-from trainings import picture, settings_kept
+from trainings import assert_a_power_cut_changes_nothing, picture, settings_kept
 
 from vidrestore.errors import UsageError
 from vidrestore.train.embedder import Embedder
-from vidrestore.train.loop import Budget, Run, fit
+from vidrestore.train.loop import Run
 from vidrestore.train.portraits import Portraits
 from vidrestore_plugins.restore.vspbfr.augment import augmented, coloured, cut, shifted
 from vidrestore_plugins.restore.vspbfr.batches import Batch, Clips, Truths
@@ -45,7 +45,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from torch import Tensor
 
 NANO = OWN["nano"]
 SIDE = NANO.side
@@ -307,37 +306,14 @@ def test_who_it_is_counts_where_an_embedder_knows(fixed: Batch, embedder: Embedd
     assert all(p.grad is None for p in embedder.parameters())
 
 
-class PowerCutError(Exception):
-    """The lights go out."""
-
-
 @pytest.mark.parametrize("name", TASKS)
 def test_a_phase_cut_in_the_middle_goes_on_to_the_same_weights(name: str, portraits: Portraits, tmp_path: Path) -> None:
-    budget = Budget(steps=4, rate=1e-2, warmup=1)
     batches: Any = Truths(portraits, 4, SIDE) if name == "prior" else Clips(portraits, 1, SIDE)
 
     def started() -> Run:
         return Run(TASKS[name](begun()).requires_grad_(True), seed=6)
 
-    def losses(task: Any, batch: Any) -> dict[str, Tensor]:
-        found: dict[str, Tensor] = task.losses(batch)
-        return found
-
-    def stop(run: Run, line: str | None) -> None:
-        if run.step == 3:
-            raise PowerCutError
-
-    whole = started()
-    fit(whole, budget, batches, losses)
-    checkpoint = tmp_path / "run.pt"
-    with pytest.raises(PowerCutError):
-        fit(started(), budget, batches, losses, checkpoint=checkpoint, save_every=2, watch=stop)
-    again = started()
-    again.load(checkpoint)
-    assert again.step == 2
-    fit(again, budget, batches, losses)
-    for a, b in ((whole.net, again.net), (whole.average, again.average)):
-        assert all(torch.equal(value, b.state_dict()[key]) for key, value in a.state_dict().items())
+    assert_a_power_cut_changes_nothing(started, batches, tmp_path / "run.pt")
 
 
 def test_the_average_is_of_a_whole_system(fixed: Batch) -> None:

@@ -12,6 +12,7 @@ import av
 from av.filter import Graph
 
 from vidrestore.media.faults import AV_ERRORS
+from vidrestore.media.graphs import pulled
 from vidrestore.media.planes import native_of, views
 from vidrestore.types import Field, Frame
 
@@ -38,22 +39,14 @@ class Bob:
             self._graph = _graph(picture, frame.time_base, self._top_first)
         self._waiting.append(frame)
         self._graph.vpush(picture)
-        yield from self._ready()
+        yield from map(self._field, pulled(self._graph))
 
     def flush(self) -> Iterator[Frame]:
         """Those of the last frame. The next frame begins anew: nothing of these reaches into its fields."""
         if self._graph is not None:
             self._graph.vpush(None)
-            yield from self._ready()
+            yield from map(self._field, pulled(self._graph))
         self._graph = None
-
-    def _ready(self) -> Iterator[Frame]:
-        while True:
-            try:
-                picture = self._graph.vpull()
-            except (av.BlockingIOError, av.EOFError):
-                return
-            yield self._field(picture)
 
     def _field(self, picture: Any) -> Frame:
         whole, second = self._waiting[0], self._second

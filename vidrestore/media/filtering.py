@@ -19,6 +19,7 @@ from vidrestore.chain import ChainError, filter_args
 from vidrestore.errors import RunError, did_you_mean
 from vidrestore.media.faults import AV_ERRORS, libav_lines, reason
 from vidrestore.media.formats import Colour, layout_of, planar
+from vidrestore.media.graphs import pulled
 from vidrestore.media.planes import native_of, tag, views
 from vidrestore.types import Frame
 
@@ -96,14 +97,10 @@ class Filters:
         self._graph = self._layout = None
 
     def _ready(self) -> Iterator[Frame]:
-        while True:
-            try:
-                picture = self._graph.vpull()
-            except (av.BlockingIOError, av.EOFError):
-                return
-            except AV_ERRORS as error:
-                raise self._failed(error) from error
-            yield self._frame(picture)
+        try:
+            yield from map(self._frame, pulled(self._graph))
+        except AV_ERRORS as error:
+            raise self._failed(error) from error
 
     def _frame(self, picture: Any) -> Frame:
         layout, info = self._seen.layout, self.info
@@ -321,7 +318,7 @@ def _shape_of(probe: Any) -> Fraction:
 
 def _blank(step: Step, seen: _Seen, *, probe: bool = False) -> list[Any]:
     graph = _graph([step], seen, probe=probe)
-    found = []
+    found: list[Any] = []
     for i in range(_TRIED):
         picture = av.VideoFrame(seen.layout.width, seen.layout.height, seen.layout.pix_fmt)
         for plane in picture.planes:  # its memory is not cleared, and filters that look at pictures would see noise
@@ -329,20 +326,11 @@ def _blank(step: Step, seen: _Seen, *, probe: bool = False) -> list[Any]:
         tag(picture, seen.layout)
         picture.pts, picture.time_base = round(i / (seen.rate * seen.time_base)), seen.time_base
         graph.vpush(picture)
-        found += _drained(graph)
+        found += pulled(graph)
         if probe and found:
             break
     graph.vpush(None)
-    return found + _drained(graph)
-
-
-def _drained(graph: Any) -> list[Any]:
-    found = []
-    while True:
-        try:
-            found.append(graph.vpull())
-        except (av.BlockingIOError, av.EOFError):
-            return found
+    return found + list(pulled(graph))
 
 
 def _rate(pictures: list[Any], seen: _Seen) -> Fraction:

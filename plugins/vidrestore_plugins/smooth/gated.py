@@ -6,16 +6,16 @@ a = a_min + (1 - a_min)(1 - exp(-(d / theta)^2));   v~ <- a v_t + (1 - a) v~
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import BaseModel, Field
 
 from vidrestore_plugins.smooth.options import SmoothOptions
+from vidrestore_plugins.smooth.stepping import Stepping
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from vidrestore.api import Stretch
 
 RATE = 25.0  # frames a second for which a_min and the median's decay are given
 KEEP = 0.9  # of the running median, a frame
@@ -27,21 +27,8 @@ class GatedOptions(SmoothOptions):
     lookahead: int = Field(6, ge=0, description="frames of the future it sees; 0 = it lags")
 
 
-class Gated:
-    """No lag: a forward and a backward run, averaged. What the evidence says has changed is followed at once."""
-
+class Gated(Stepping):
     Options: ClassVar[type[BaseModel]] = GatedOptions
-
-    def __init__(self, options: GatedOptions) -> None:
-        self.options, self.lookahead = options, options.lookahead
-
-    def wants(self, latent: str) -> bool:
-        return self.options.want(latent)
-
-    def smooth(self, stretch: Stretch, state: Any) -> tuple[Tensor, Any]:
-        from vidrestore_plugins.smooth.passes import both_ways
-
-        return both_ways(self, stretch, self.lookahead, state)
 
     def begin(self, x: Tensor) -> dict[str, Tensor]:
         return {"y": x.clone(), "v": x.clone(), "s": x.new_zeros(len(x))}

@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import BaseModel, Field
 
 from vidrestore_plugins.smooth.options import SmoothOptions
+from vidrestore_plugins.smooth.stepping import Stepping
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from vidrestore.api import Stretch
 
 
 class OneEuroOptions(SmoothOptions):
@@ -25,21 +24,8 @@ class OneEuroOptions(SmoothOptions):
     lookahead: int = Field(6, ge=0, description="frames of the future it sees; 0 = it lags")
 
 
-class OneEuro:
-    """No lag: a forward and a backward run, averaged. What the evidence says has changed is followed at once."""
-
+class OneEuro(Stepping):
     Options: ClassVar[type[BaseModel]] = OneEuroOptions
-
-    def __init__(self, options: OneEuroOptions) -> None:
-        self.options, self.lookahead = options, options.lookahead
-
-    def wants(self, latent: str) -> bool:
-        return self.options.want(latent)
-
-    def smooth(self, stretch: Stretch, state: Any) -> tuple[Tensor, Any]:
-        from vidrestore_plugins.smooth.passes import both_ways
-
-        return both_ways(self, stretch, self.lookahead, state)
 
     def begin(self, x: Tensor) -> dict[str, Tensor]:
         return {"y": x.clone(), "speed": x.new_zeros(x.shape), "unit": x.flatten(1).square().mean(1).sqrt()}
