@@ -53,6 +53,9 @@ class Settings(BaseModel):
     strict: bool = Field(False, description="stop at the first fault of the input")
     keep_going: bool = Field(False, description="a broken-off input counts as success")
     keep_partial: bool = Field(False, description="leave an unfinished output beside the target")
+    on_change: Literal["scale", "split"] = Field(
+        "scale", description="pictures of another size or format on the way: scaled to the first, or split into files"
+    )
     fallback_encoder: str | None = Field(None, description="libav's encoder that starts over where the first one fails")
     preserve: bool = Field(False, description="the output gets the source's modification time and permission bits")
     stamp: bool = Field(False, description="the time of the run goes into the output, as the tag VIDRESTORE_DATE")

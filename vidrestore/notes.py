@@ -29,15 +29,18 @@ class Notes:
     def __init__(self, say: Callable[[str], None] | None = None) -> None:
         self._say = say or (lambda line: None)
         self._notes: dict[tuple[str, str], Note] = {}
+        self._said: set[tuple[str, str]] = set()
         self._lock = Lock()
 
     def warn(self, kind: str, subject: str, text: str, *, times: int = 1, quiet: bool = False) -> None:
         """Count one more of this kind about this subject; the first is said at once, or only kept (``quiet``)."""
         with self._lock:
-            first = (kind, subject) not in self._notes
             note = self._notes.setdefault((kind, subject), Note(kind, subject, text, quiet=quiet))
             note.count += times
-        if first and not quiet:
+            first = not quiet and (kind, subject) not in self._said
+            if first:
+                self._said.add((kind, subject))
+        if first:
             self._say(f"{printable(subject)}: {text}")
 
     def count(self, kind: str) -> int:
@@ -45,11 +48,16 @@ class Notes:
         return sum(n.count for n in self._notes.values() if n.kind == kind)
 
     def begin_anew(self) -> None:
-        """Count from 0, for a run that starts over; what was said is not said again."""
+        """Forget, for a run that starts over; what was said is not said again."""
         with self._lock:
-            for note in self._notes.values():
-                note.count = 0
+            self._notes.clear()
+
+    def another(self) -> Notes:
+        """Empty ones, for a run that goes on from this one; what was said is not said again."""
+        notes = Notes(self._say)
+        notes._said = self._said
+        return notes
 
     def all(self) -> list[Note]:
         """Every kind noted so far, in the order of its first time."""
-        return [note for note in self._notes.values() if note.count]
+        return list(self._notes.values())

@@ -159,3 +159,31 @@ def stamps(path: Path, index: int) -> list[Fraction]:
 
 
 MS = Fraction(1, 1000)  # Matroska counts in these: every stamp is rounded to one, shifts too
+
+_FAILING = """
+import av
+from vidrestore.media.encoder import LibavCoders
+from vidrestore.media.writer import PyAVEncoder
+
+class Coders(LibavCoders):
+    def coder(self, plan, subject):
+        coder = super().coder(plan, subject)
+        encode, count = coder.encode, iter(range(1000))
+        def until(picture):
+            if next(count) == AT and subject.endswith(OF):
+                raise av.error.ExternalError(542398533, "Generic error in an external library")
+            return encode(picture)
+        coder.encode = until
+        return coder
+
+class Failing(PyAVEncoder):
+    def open(self, *args, **more):
+        return super().open(*args, coders=Coders(), **more)
+"""
+
+
+def failing(folder: Path, at: int, of: str = "") -> str:
+    """A chain with a plugin that codes as libav does, up to some picture (the one after the last is the film's end) of
+    outputs whose names end so."""
+    (folder / "failing.py").write_text(_FAILING.replace("AT", str(at)).replace("OF", repr(of)))
+    return f"detect=none,encode={folder}/failing.py:Failing"

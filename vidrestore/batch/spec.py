@@ -90,6 +90,8 @@ def check_batch(config: RunConfig) -> None:
         raise UsageError("--faces", "numbers of faces belong to one film", "use all or largest")
     if (encode := config.step("encode").plugin) != "pyav":
         raise UsageError(f"encode={encode}", "a batch writes with encode=pyav", "leave it out")
+    if config.settings.on_change == "split":
+        raise UsageError("--on-change", "a batch makes one file of a film", "leave it out")
     if config.settings.fallback_encoder is not None:
         raise UsageError("--fallback-encoder", "all segments of a film are of one encoder", "leave it out")
     if config.encoder.get("f") in ("y4m", "yuv4mpegpipe"):

@@ -64,7 +64,9 @@ class JsonLines:
 
     def done(self, record: Record) -> None:
         seconds = round(time.monotonic() - self._start, 2)
-        self._write("done", frames=record.frames_out, faces=record.faces, seconds=seconds, output=record.target)
+        parts = {"parts": [part["file"] for part in record.parts]} if record.parts else {}
+        frames, faces = _counts(record)
+        self._write("done", frames=frames, faces=faces, seconds=seconds, output=record.target, **parts)
 
     def _write(self, event: str, **values: Any) -> None:
         print(json.dumps({"event": event, **values}), file=sys.stderr, flush=True)
@@ -118,8 +120,16 @@ class Bar:
 
     def done(self, record: Record) -> None:
         seconds = time.monotonic() - self._start
-        people = f"{record.faces} faces in {len(record.tracks)} tracks"
-        say(f"{self._name}: {record.frames_out} frames, {people}, {seconds:.1f} s -> {record.target}")
+        frames, faces = _counts(record)
+        people = f"{faces} faces" + ("" if record.parts else f" in {len(record.tracks)} tracks")
+        target = f"{record.target} and {len(record.parts) - 1} parts more" if record.parts else record.target
+        say(f"{self._name}: {frames} frames, {people}, {seconds:.1f} s -> {target}")
+
+
+def _counts(record: Record) -> tuple[int, int]:
+    """Frames and faces, of all parts of a film that was split."""
+    parts = record.parts or [{"frames": record.frames_out, "faces": record.faces}]
+    return sum(part["frames"] for part in parts), sum(part["faces"] for part in parts)
 
 
 def memory_mb() -> int:

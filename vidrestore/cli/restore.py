@@ -173,6 +173,11 @@ def run_config(
 @click.option("--report", type=click.Path(path_type=Path), help="where the run record goes  [OUTPUT.json]")
 @click.option("--masks", type=click.Path(path_type=Path), help="a film of what was blended where: FILE.mkv")
 @click.option("--keep-partial", is_flag=True, default=None, help="leave an unfinished output when stopped")
+@click.option(
+    "--on-change",
+    type=click.Choice(["scale", "split"]),
+    help="pictures of another size or format on the way: scale them, or begin FILE.part002.*  [scale]",
+)
 @click.option("--fallback-encoder", metavar="CODEC", help="start over with this one where the encoder fails")
 @click.option("--preserve", is_flag=True, default=None, help="give the output the time and mode of INPUT's file")
 @click.option("--stamp", is_flag=True, default=None, help="write the time of the run into the output")

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from vidrestore.config import ResolvedStep, options_model
 from vidrestore.errors import EncoderFailed, EncoderRefused, OutputError, UsageError
-from vidrestore.media.encoding import common_options, container_of, encoder_named, holds, plan_video
+from vidrestore.media.encoder import try_encoder
+from vidrestore.media.encoding import common_options, container_of, encoder_named, plan_video
 
 if TYPE_CHECKING:
     from vidrestore.config import RunConfig
@@ -32,7 +33,7 @@ def check_fallback(name: str, source: str, target: str | None) -> None:
         encoder_named(name, "video")
     except UsageError as error:
         raise UsageError(_FLAG, error.what, error.remedy) from None
-    if source == "-" or _is_pipe(source):
+    if source == "-" or is_pipe(source):
         raise UsageError(_FLAG, "a pipe cannot be read again from its beginning", "name a file")
     if target == "-":
         raise UsageError(_FLAG, "what has gone into a pipe cannot be taken back", "add -o FILE")
@@ -40,16 +41,13 @@ def check_fallback(name: str, source: str, target: str | None) -> None:
 
 def check_fits(settings: EncodeSettings, target: Path, info: MediaInfo) -> None:
     """Know now whether the other encoder could take over. ``settings``: those it would have. Raises UsageError (2)."""
-    name = settings.codec or ""
     container = container_of(target, settings, info)
     if container == "still":
         return
     try:
-        plan_video(info, info.layout, container, settings, str(target))
+        try_encoder(plan_video(info, info.layout, container, settings, str(target)), container, info, str(target))
     except (OutputError, UsageError) as error:
         raise UsageError(_FLAG, error.what, "name another one") from error
-    if not holds(container, name):
-        raise UsageError(_FLAG, f"{container} cannot hold {name}", "name another one")
 
 
 def with_fallback(config: RunConfig) -> RunConfig:
@@ -82,7 +80,8 @@ def told(fault: OutputError | EncoderFailed, first: Record) -> dict[str, Any]:
     return {"chain": first.config.chain, "encoder": dict(first.config.encoder), "why": fault.what}
 
 
-def _is_pipe(source: str) -> bool:
+def is_pipe(source: str) -> bool:
+    """Whether a name is that of a FIFO, which can be read but once."""
     with suppress(OSError):
         return stat.S_ISFIFO(Path(source).stat().st_mode)
     return False

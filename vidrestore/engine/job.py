@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from vidrestore.engine.fallback import FAULTS, check_fallback, check_fits, fall_back, told, with_fallback
 from vidrestore.engine.masks import MasksBeside, masks_into
+from vidrestore.engine.parts import Part, check_split, note_parts, parts_of, told_of
 from vidrestore.engine.record import NOTICE, Record, comment, write_json
 from vidrestore.engine.stamping import check_preserve, stamp
 from vidrestore.errors import ClosedPipe, OutputError, UsageError, VidrestoreError, did_you_mean
@@ -51,6 +52,7 @@ class Job:
     masks: Path | None = None  # where what was blended goes, as a film of its own
     work: Work | None = None  # None: restoring
     compare: How | None = None  # beside its source, instead of alone
+    part: Part | None = None  # this stretch of it alone
     folder: Path | None = None  # where the target goes in place of its own folder: a trial
 
 
@@ -84,6 +86,7 @@ def run(job: Job, notes: Notes, tell: Callable[[Progress], None] | None = None) 
     record = Record(job.source, job.target or "", job.config, notice=work.notice)
     error: BaseException | None = None
     try:
+        job, *others = _in_parts(job, work, notes)
         try:
             _run(job, work, record, notes, tell)
         except FAULTS as fault:
@@ -94,6 +97,10 @@ def run(job: Job, notes: Notes, tell: Callable[[Progress], None] | None = None) 
             job = replace(job, config=instead)
             record = Record(job.source, job.target or "", instead, notice=work.notice, fallback=failed)
             _run(job, work, record, notes, tell)
+        if others:
+            record.parts = [told_of(job, record)]
+        for other in others:
+            record.parts.append(told_of(other, run(other, notes.another(), tell)))
     except BaseException as caught:
         error = caught
         raise
@@ -110,7 +117,53 @@ class Skipped(VidrestoreError):
     exit_code = 0
 
 
+def _in_parts(job: Job, work: Work, notes: Notes) -> list[Job]:
+    """A job for every stretch of a film that is to be split and changes on the way, else the one there is."""
+    if job.part is not None or job.config.settings.on_change != "split":
+        return [job]
+    check_split(job.config, job.source, job.target)
+    with opened(job.source, job.config, Notes(_silent)) as film:
+        target = target_of(job, film.source)
+    assert target is not None
+    if job.skip_existing and target.exists():
+        return [job]
+    parts = parts_of(job.source, job.config, read_settings(job.config))
+    if not parts:
+        return [job]
+    note_parts(job.source, parts, target, notes)
+    jobs = [replace(job, part=part) for part in parts]
+    passing = FAULTS if job.config.settings.fallback_encoder is not None else ()
+    for one in jobs:  # what would be refused of any is refused before the first frame
+        with suppress(*passing), _both_ends(one, work, Record(job.source, "", job.config), Notes(_silent)):
+            pass
+    return jobs
+
+
 def _run(job: Job, work: Work, record: Record, notes: Notes, tell: Callable[[Progress], None] | None) -> None:
+    with _both_ends(job, work, record, notes) as (film, sink, masks):
+        try:
+            _carry_out(work, job.config, film, sink, record, notes, tell, masks)
+            if masks is not None:
+                record.masks = masks.publish()
+            sink.finish()
+        except ClosedPipe:
+            raise
+        except BaseException:
+            sink.abort(keep_partial=job.config.settings.keep_partial)
+            if masks is not None:
+                masks.withdraw()
+            raise
+        finally:
+            _describe_output(record, film.source, sink)
+    if film.source.failure is not None:
+        raise film.source.failure
+
+
+@contextmanager
+def _both_ends(
+    job: Job, work: Work, record: Record, notes: Notes
+) -> Iterator[tuple[OpenFilm, Sink, MasksBeside | None]]:
+    """The film and its output, opened: whatever can be refused is refused by then."""
     if job.source == "-" and job.target is None:
         what = "standard input has no name to derive the output's from"
         raise UsageError("-", what, "add -o FILE, or -o - for a pipe")
@@ -123,10 +176,12 @@ def _run(job: Job, work: Work, record: Record, notes: Notes, tell: Callable[[Pro
     fallback = job.config.settings.fallback_encoder
     if fallback is not None:
         check_fallback(fallback, job.source, job.target)
+    stretch = job.part.read if job.part is not None else None
     with ExitStack() as stack:
-        film = stack.enter_context(opened(job.source, job.config, notes))
+        film = stack.enter_context(opened(job.source, job.config, notes, stretch))
         if job.compare:
-            film = _compared(film, stack.enter_context(opened(job.source, job.config, Notes(_silent))), job.compare)
+            again = stack.enter_context(opened(job.source, job.config, Notes(_silent), stretch))
+            film = _compared(film, again, job.compare)
         source = film.source
         target = target_of(job, source)
         record.target = "-" if target is None else str(target)
@@ -141,27 +196,13 @@ def _run(job: Job, work: Work, record: Record, notes: Notes, tell: Callable[[Pro
         encoder = job.config.step("encode").make()
         masks = stack.enter_context(_masks(job, film)) if job.masks else None
         with encoder.open(target, film.finished, settings, notes, overwrite=job.overwrite) as sink:
-            try:
-                _carry_out(work, job.config, film, sink, record, notes, tell, masks)
-                if masks is not None:
-                    record.masks = masks.publish()
-                sink.finish()
-            except ClosedPipe:
-                raise
-            except BaseException:
-                sink.abort(keep_partial=job.config.settings.keep_partial)
-                if masks is not None:
-                    masks.withdraw()
-                raise
-            finally:
-                _describe_output(record, source, sink)
-        if source.failure is not None:
-            raise source.failure
+            yield film, sink, masks
 
 
 def _masks(job: Job, film: OpenFilm) -> AbstractContextManager[MasksBeside]:
     assert job.masks is not None
-    return masks_into(job.masks, film.source, job.config.settings.encoder_threads, overwrite=job.overwrite)
+    path = job.part.of(job.masks) if job.part else job.masks
+    return masks_into(path, film.source, job.config.settings.encoder_threads, overwrite=job.overwrite)
 
 
 def finished_frames(source: str, config: RunConfig, notes: Notes) -> Iterator[Frame]:
@@ -222,10 +263,11 @@ def _silent(_line: str) -> None:
 
 
 @contextmanager
-def opened(source: str, config: RunConfig, notes: Notes) -> Iterator[OpenFilm]:
+def opened(source: str, config: RunConfig, notes: Notes, settings: ReadSettings | None = None) -> Iterator[OpenFilm]:
+    """A film with the filters of the chain; ``settings`` say what is read of it, where the configuration does not."""
     check((*config.before, *config.after))
     decoder = config.step("decode").make()
-    with decoder.open(source, notes, settings=read_settings(config)) as read:
+    with decoder.open(source, notes, settings=settings or read_settings(config)) as read:
         behind: Any = Filtered(read, config.before, notes) if config.before else read
         _suggest(config, behind, notes)
         yield OpenFilm(read, behind, Filtered(behind, config.after, notes) if config.after else behind)
@@ -422,6 +464,7 @@ def target_of(job: Job, source: Source) -> Path | None:
     if job.target is None:
         suffix = (job.work or RESTORING).suffix
         path = path.with_name(f"{stem_of(job.source)}.{suffix}{default_suffix(source.info, source.streams)}")
+    path = job.part.of(path) if job.part else path
     return path if job.folder is None else job.folder / path.name
 
 
@@ -445,7 +488,7 @@ def _report_name(target: str) -> str:
 
 def _report_path(job: Job, record: Record) -> Path | None:
     if job.report is not None:
-        return job.report
+        return job.part.of(job.report) if job.part else job.report
     target = record.target or job.target or ""
     return None if target in ("", "-") else Path(target).with_name(_report_name(target))
 
@@ -453,7 +496,8 @@ def _report_path(job: Job, record: Record) -> Path | None:
 def _write_record(job: Job, path: Path, record: Record, notes: Notes, error: BaseException | None) -> None:
     if isinstance(error, Skipped):
         return
-    taken = isinstance(error, OutputError) and not job.overwrite and Path(record.target).exists()
+    there = not record.parts and Path(record.target).exists()
+    taken = isinstance(error, OutputError) and not job.overwrite and there
     if taken and job.report is None:
         return  # an earlier result keeps its own record
     try:

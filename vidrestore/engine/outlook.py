@@ -145,7 +145,7 @@ def _try(
     at = max(begin, at if end is None else min(at, end - lasts))
     last = at + lasts if end is None else min(at + lasts, end)
     part = {} if info.still else {"start": at, "end": last}
-    settings = job.config.settings.model_copy(update={**part, "keep_going": True})
+    settings = job.config.settings.model_copy(update={**part, "keep_going": True, "on_change": "scale"})
     clock: list[tuple[int, float]] = [(0, time.perf_counter())]
 
     def told(progress: Progress) -> None:

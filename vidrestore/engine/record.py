@@ -128,6 +128,7 @@ class Record:
     faces: int = 0
     notice: str = NOTICE
     degrade: dict[str, Any] | None = None  # what damaged the film, where that was asked
+    parts: list[dict[str, Any]] = field(default_factory=list)  # of a film that was split, this one the first
     fallback: dict[str, Any] | None = None  # the encoder that failed before this one took over, and why
 
     def see(self, frame: Frame, window: Window | None) -> None:
@@ -223,6 +224,7 @@ class Record:
             "strength": self.strengths.as_dict(),
             "gate": {"mode": config.step("gate").options.model_dump()["mode"], "faces_held_back": self._held_back()},
             **({"degrade": self.degrade} if self.degrade else {}),
+            **({"parts": self.parts} if self.parts else {}),
             **({"fallback": self.fallback} if self.fallback else {}),
             "shots": self.shots,
             "tracks": [_rounded(asdict(t)) for t in self.tracks.values()],

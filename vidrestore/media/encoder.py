@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any, Protocol
 
 import av
@@ -131,6 +132,14 @@ def describe(
     if needs_shape(container, plan.encoder, sar):
         video.metadata["title"] = marked(video.metadata.get("title", ""))
     video.disposition = info.stream.disposition
+
+
+def try_encoder(plan: VideoPlan, container: str, info: MediaInfo, subject: str) -> None:
+    """Open one of libav's encoders for a film and let it go. Raises as it refuses: UsageError (2), OutputError (5)."""
+    with av.open(os.devnull, "w", format=container) as nowhere:
+        coder = LibavCoder(plan, subject)
+        coder.add(nowhere, container, info, info.layout, None)
+        coder.open()
 
 
 def open_encoder(context: Any, plan: VideoPlan, subject: str) -> None:

@@ -157,7 +157,7 @@ def choose_encoder(info: MediaInfo, layout: Layout, container: str) -> str:
         return "libsvtav1" if _svt_takes(layout) and (codec == "av1" or layout.bits > 8) else "libvpx-vp9"
     if codec in ("vp8", "vp9") and container in ("matroska", "mp4") and layout.bits == 8:
         return "libvpx-vp9"
-    if codec == "av1" and _svt_takes(layout) and holds(container, "libsvtav1"):
+    if codec == "av1" and _svt_takes(layout) and _holds(container, "libsvtav1"):
         return "libsvtav1"
     if (
         codec == "prores"
@@ -167,7 +167,7 @@ def choose_encoder(info: MediaInfo, layout: Layout, container: str) -> str:
     ):
         return "prores_ks"
     if layout.bits > 12 or layout.chroma not in ((1, 1), (1, 0), (0, 0)):
-        return "ffv1" if holds(container, "ffv1") else "libx264"
+        return "ffv1" if _holds(container, "ffv1") else "libx264"
     return "libx265" if codec == "hevc" or layout.bits > 8 else "libx264"
 
 
@@ -184,11 +184,16 @@ def _encoder_of_rich(info: MediaInfo, layout: Layout, container: str) -> str:
 
 def _lossless(codec: str, container: str) -> str:
     """FFV1 where the container holds it, else the input's own lossless codec, else nothing."""
-    return next((name for name in ("ffv1", codec) if name in LOSSLESS and holds(container, name)), "")
+    return next((name for name in ("ffv1", codec) if name in LOSSLESS and _holds(container, name)), "")
 
 
 def _svt_takes(layout: Layout) -> bool:
     return layout.bits in (8, 10) and layout.family == "yuv" and layout.chroma == (1, 1)
+
+
+def _holds(container: str, encoder: str) -> bool:
+    with av.open(os.devnull, "w", format=container) as probe:
+        return encoder in probe.supported_codecs
 
 
 def libav_coding(name: str) -> Coding:
@@ -257,12 +262,6 @@ def encoder_named(name: str, kind: Literal["video", "audio"]) -> Codec:
     if codec.type != kind:
         raise UsageError(flag, f"{name} encodes {codec.type}, not {noun}")
     return codec
-
-
-def holds(container: str, encoder: str) -> bool:
-    """Whether a container has a place for what an encoder writes."""
-    with av.open(os.devnull, "w", format=container) as probe:
-        return encoder in probe.supported_codecs
 
 
 def common_options(encoder: str, options: Mapping[str, str]) -> dict[str, str]:

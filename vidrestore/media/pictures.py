@@ -39,15 +39,17 @@ class Pictures:
         self._opaque = info.codec == "gif"  # its palettes come with alpha, mostly unused
         self._shape: tuple[Any, ...] = ()
 
-    def look(self, first: Any) -> None:
-        """Learn from the first picture what holds for the film."""
+    def look(self, first: Any, headed: tuple[int, int] | None = None) -> None:
+        """Learn from the first picture what holds for the film. ``headed``: the size that the file's head says, where
+        this picture comes later; to one of another size the shape of samples there does not apply."""
         self.matrix = probe.display_matrix(first)
         self.field_order = int(self._stream.codec_context.field_order or 0)
         if self.field_order < 2 and first.interlaced_frame:
             self.field_order = 3 if self._info.codec == "dvvideo" else 2
         if self._said is not None:
             self.field_order = _FIELDS[self._said][0]
-        self.sar = probe.sane_sar(self._stream)
+        other = headed is not None and headed != (first.width, first.height) and self._in_step(first)
+        self.sar = self._coded_shape() if other else probe.sane_sar(self._stream)
         self._pix_fmt = self._wanted(first.format.name)
         self._size = (first.width, first.height)
         self._shape = (first.format.name, *self._size)
@@ -77,7 +79,7 @@ class Pictures:
             )
         if self._said is not None:
             picture = fielded(picture, _FIELDS[self._said][1])
-        self._note_shape()
+        self._note_shape(picture)
         layout, corrupt = self._layout(picture), picture.is_corrupt
         if shape != (self._pix_fmt, *self._size):
             if self._opaque:
@@ -101,12 +103,17 @@ class Pictures:
             self._notes.warn("unflagged_fields", self._path, f"{what}, av.bwdif makes whole pictures of them")
         return frame
 
-    def _note_shape(self) -> None:
+    def _note_shape(self, picture: Any) -> None:
         """The shape of samples is the first picture's; PyAV's pictures have none, but their decoder has."""
         now = self._coded_shape()
-        if now != self._shape_first:
+        if now != self._shape_first and self._in_step(picture):
             kept = self.sar or 1
             self._notes.warn("sar_changed", self._path, f"the shape of samples changes to {now or 1}; {kept} is kept")
+
+    def _in_step(self, picture: Any) -> bool:
+        """Whether the decoder, which is some pictures ahead, is still at ones of this size."""
+        context = self._stream.codec_context
+        return context is not None and (context.width, context.height) == (picture.width, picture.height)
 
     def _coded_shape(self) -> Fraction | None:
         context = self._stream.codec_context

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import chain, pairwise
+from itertools import chain, islice, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -56,6 +56,7 @@ class ReadSettings:
     field_order: str | None = None  # tff, bff or progressive, against missing or wrong flags
     strict: bool = False  # fail (6) at the first fault instead of repairing
     keep_going: bool = False  # an input that breaks off is a note, not a failure
+    seek: bool = True  # look for the beginning by time; else read up to it, as where a clock was mended on the way
     copy: bool = True  # collect the packets of the other streams
     network: bool = False  # addresses are opened, too
     playlists: bool = False  # ... and lists of other files
@@ -160,6 +161,8 @@ class Source:
         self._origin = Fraction(container.start_time or 0, av.time_base)
         self._identity = _identity(path)
         self._start = None if settings.start is None else exact(settings.start)
+        context = self._stream.codec_context
+        self._headed = (0, 0) if context is None else (context.width, context.height)
         self._prime()
 
     @property
@@ -192,13 +195,18 @@ class Source:
         """Seconds that were subtracted from every time stamp of every stream."""
         return self._feed.shift or Fraction(0)
 
+    @property
+    def begins(self) -> Fraction:
+        """Where time stamp 0 lies, in seconds from the film's start."""
+        return self.shift - self._zero
+
     def frames(self) -> Iterator[Frame]:
         """Every picture in the order of the film. When it ends, ``failure`` says whether the input broke off.
 
         Raises RunError (6) under ``strict`` at the first fault; PartialInput is never raised here.
         """
         limit = self._feed.limit
-        for picture in self._stamped:
+        for picture in chain(self._first, self._stamped):
             if limit is not None and picture.pts * self._clock.time_base >= limit:
                 self._feed.finish_copies()
                 return
@@ -226,28 +234,33 @@ class Source:
         number_backwards(head, rate, time_base)
         self._clock = Clock(time_base, rate, self.notes, self.path, regular=regular, strict=self.settings.strict)
         self._pictures = Pictures(self.path, self.notes, self._stream, self._streams[self._stream.index], self.settings)
-        self._pictures.look(head[0])
-        self.info = self._describe(head, rate, time_base)
-        self._note_crop()
         shift = self._choose_shift(head[0], regular=regular)
         end = self.settings.end
-        zero = Fraction(0) if regular else self._origin
-        self._feed.settle(shift, None if end is None else zero + exact(end) - shift)
+        self._zero = Fraction(0) if regular else self._origin
+        self._feed.settle(shift, None if end is None else self._zero + exact(end) - shift)
         self._stamped = self._stamp(chain(head, raw))
+        # Pictures before a cut may have been others. What lies between them and it is passed over now.
+        self._first = [] if self._start is None else list(islice(self._stamped, 1))
+        if self._first:
+            self._pictures.look(self._first[0], self._headed)
+        else:
+            self._pictures.look(head[0])
+        self.info = self._describe((self._first or head)[0], len(head), rate, time_base)
+        self._note_crop()
 
     def _head(self) -> tuple[list[Any], Iterator[Any]]:
         """The first pictures, and those that follow. A cut begins at a key frame before it: where a container
         seeks badly, further back, at last from the film's beginning."""
         seekable = self._start and self._formats[0] not in _RAW and self.path != "-" and self.settings.rate is None
         most = _LOOK if self._formats[0] in _RAW else _LOOK_MOST
-        for back in (0, 10, 100) if seekable else ():
+        for back in (0, 10, 100) if seekable and self.settings.seek else ():
             start = self._origin + (self._start or 0)
             if back > start - self._origin or not self._feed.seek(start - back):
                 break
             head, raw = _look(self._feed.pictures(), most)
             if head and head[0].pts is not None and head[0].pts * self._stream.time_base <= start:
                 return head, raw
-        if seekable:
+        if seekable and self.settings.seek:
             self._feed.seek(self._origin - _BEFORE)
         head, raw = _look(self._feed.pictures(), most)
         if not head:
@@ -273,9 +286,9 @@ class Source:
         why = self._feed.broke or self._feed.last_fault
         return InputMediaError(self.path, f"no frames: {codec} cannot be decoded ({why})" if why else "no frames")
 
-    def _describe(self, head: list[Any], rate: Fraction, time_base: Fraction) -> MediaInfo:
+    def _describe(self, first: Any, looked: int, rate: Fraction, time_base: Fraction) -> MediaInfo:
         container, stream, look = self._container, self._stream, self._pictures
-        still = len(head) == 1 and self._formats[0] in STILL_FORMATS
+        still = looked == 1 and self._formats[0] in STILL_FORMATS
         duration = container.duration
         return probe.MediaInfo(
             path=self.path,
@@ -285,7 +298,7 @@ class Source:
             codec=self._streams[stream.index].codec,
             profile=stream.codec_context.profile or "",
             layout=look.layout,
-            pix_fmt=head[0].format.name,
+            pix_fmt=first.format.name,
             rate=rate,
             time_base=time_base,
             duration=None if duration is None or duration <= 0 or still else Fraction(duration, av.time_base),
@@ -293,15 +306,23 @@ class Source:
             matrix=look.matrix,
             start_time=self._origin,
             field_order=look.field_order,
-            hdr=probe.hdr_of(head[0]),
+            hdr=probe.hdr_of(first),
             still=still,
             sar=look.sar,
-            stereo=probe.stereo_of(head[0]),
-            spherical=probe.is_spherical(head[0]),
+            stereo=probe.stereo_of(first),
+            spherical=probe.is_spherical(first),
             metadata=dict(container.metadata),
-            chapters=tuple(container.chapters()),
+            chapters=tuple(self._chapters()),
             bit_rate=stream.codec_context.bit_rate,
         )
+
+    def _chapters(self) -> Iterator[Any]:
+        """Those that begin before the cut's end, and no longer than it."""
+        end = None if self.settings.end is None else self._zero + exact(self.settings.end)
+        for chapter in self._container.chapters():
+            last = chapter["end"] if end is None else min(chapter["end"], round(end / chapter["time_base"]))
+            if end is None or chapter["start"] < last:
+                yield {**chapter, "end": last}
 
     def _note_crop(self) -> None:
         """A crop that the container asks for and not the film itself is not carried out; Matroska has such."""
