@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from fractions import Fraction
+from hashlib import md5
 from pathlib import Path
 
 import av
@@ -87,6 +88,27 @@ def test_a2_044_split_where_the_size_changes(
     assert [round(p["begins"], 1) for p in listed] == [0, 1, 2]
     for part in parts[1:]:
         assert told(part)["frames_out"] == 25 and "parts" not in told(part)
+
+
+@pytest.mark.media
+@pytest.mark.parametrize("name", ["h264_size_change.mp4", "av1_size_change.ivf"])
+def test_a2_044_split_films_hold_what_libav_decodes(name: str, media: Path, tmp_path: Path) -> None:
+    """Of real files, picture by picture at the size that each of them has."""
+    source = media / "odd" / name
+    assert cli.run([str(source), "-o", str(tmp_path / "out.mkv"), *SPLIT]) == 0
+    parts = parts_of(tmp_path, 2)
+    found = [[(f.width, f.height, sums(f)) for f in decoded(part)] for part in parts]
+    assert [pictures[0][0] != found[0][0][0] for pictures in found] == [False, True]
+    assert [one for pictures in found for one in pictures] == [(f.width, f.height, sums(f)) for f in decoded(source)]
+
+
+def decoded(path: Path) -> list[av.VideoFrame]:
+    with av.open(str(path)) as film:
+        return list(film.decode(video=0))
+
+
+def sums(frame: av.VideoFrame) -> str:
+    return md5(frame.to_ndarray().tobytes()).hexdigest()
 
 
 def test_a2_045_split_where_the_pixel_format_changes(tmp_path: Path) -> None:
