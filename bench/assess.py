@@ -27,9 +27,10 @@ import numpy as np
 
 from vidrestore.config import resolve
 from vidrestore.engine.clock import Clock
-from vidrestore.engine.job import read_settings, stages_of
+from vidrestore.engine.flags import read_settings
 from vidrestore.engine.pipeline import restored
 from vidrestore.engine.record import Record
+from vidrestore.engine.staging import stages_of
 from vidrestore.media.recoding import coded
 from vidrestore.notes import Notes
 

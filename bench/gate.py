@@ -22,9 +22,9 @@ from quality import CLIPS, clean_clip, write
 
 from vidrestore.config import resolve
 from vidrestore.engine.clock import Clock
-from vidrestore.engine.job import stages_of
 from vidrestore.engine.pipeline import restored
 from vidrestore.engine.record import Record
+from vidrestore.engine.staging import stages_of
 from vidrestore.media.reader import PyAVDecoder
 from vidrestore.notes import Notes
 from vidrestore.quality.levels import damaged

@@ -12,8 +12,8 @@ import torch.nn.functional as F
 
 from vidrestore import registry
 from vidrestore.config import resolve
-from vidrestore.engine.job import stages_of
 from vidrestore.engine.record import Record
+from vidrestore.engine.staging import stages_of
 from vidrestore.errors import UsageError
 from vidrestore.types import Stretch
 from vidrestore_plugins.smooth.motion import Motion, resized, sharply_warped, small, warped

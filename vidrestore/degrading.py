@@ -10,8 +10,10 @@ import numpy as np
 import torch
 
 from vidrestore.engine.analyse import detect
-from vidrestore.engine.job import Work, read_settings, stages_of
+from vidrestore.engine.flags import read_settings
+from vidrestore.engine.job import Work
 from vidrestore.engine.pipeline import restored
+from vidrestore.engine.staging import stages_of
 from vidrestore.errors import UsageError
 from vidrestore.media.colour import Region, add_difference, read_rgb, upright_rgb
 from vidrestore.media.planes import editable, upright_view

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vidrestore.config import resolve
-from vidrestore.engine.job import stages_of
 from vidrestore.engine.memory import Layer, Memory
 from vidrestore.engine.record import Record, Strengths
+from vidrestore.engine.staging import stages_of
 from vidrestore.engine.strength import followed, strength
 from vidrestore.types import Damage
 

@@ -7,7 +7,7 @@ from socket import gethostname
 from typing import TYPE_CHECKING
 
 from vidrestore.batch.reel import Reel
-from vidrestore.engine.job import stages_of
+from vidrestore.engine.staging import stages_of
 from vidrestore.errors import ResourceError
 
 if TYPE_CHECKING:

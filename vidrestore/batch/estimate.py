@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Final
 
 from vidrestore.batch.report import in_one_piece
 from vidrestore.engine.clock import Clock
-from vidrestore.engine.job import RESTORING, encode_settings, opened
+from vidrestore.engine.film import opened
+from vidrestore.engine.flags import encode_settings
+from vidrestore.engine.job import RESTORING
 from vidrestore.engine.record import Record
 from vidrestore.errors import VidrestoreError, printable
 from vidrestore.media.segments import piece_sink

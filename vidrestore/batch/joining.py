@@ -13,7 +13,9 @@ from vidrestore.batch.previews import keep_best
 from vidrestore.batch.restoring import MASKS, piece_path
 from vidrestore.batch.spec import Spec
 from vidrestore.batch.store import Lost
-from vidrestore.engine.job import OpenFilm, describe_input, encode_settings, opened
+from vidrestore.engine.film import OpenFilm, opened
+from vidrestore.engine.flags import encode_settings
+from vidrestore.engine.job import describe_input
 from vidrestore.engine.masks import DECODED, FINISHED, published
 from vidrestore.engine.record import Record, comment, write_json, write_text
 from vidrestore.errors import OutputError, RunError

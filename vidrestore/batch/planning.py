@@ -138,7 +138,7 @@ def _output(film: Wanted, spec: Spec) -> Path:
 
 
 def _suffix(source: Path, spec: Spec) -> str:
-    from vidrestore.engine.job import opened
+    from vidrestore.engine.film import opened
 
     try:
         with opened(str(source), spec.config(), Notes()) as film:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from vidrestore.batch.spec import Spec
 from vidrestore.config import resolve
-from vidrestore.engine.job import opened
+from vidrestore.engine.film import opened
 from vidrestore.engine.masks import DECODED
 from vidrestore.errors import VidrestoreError
 from vidrestore.media.masks import masks_of, outside_sum, sums_in

@@ -6,7 +6,7 @@ from collections import deque
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-from vidrestore.engine.job import OpenFilm, opened
+from vidrestore.engine.film import OpenFilm, opened
 from vidrestore.notes import Notes
 
 if TYPE_CHECKING:

@@ -15,7 +15,9 @@ from vidrestore.batch.previews import Preview
 from vidrestore.batch.reel import Reel
 from vidrestore.batch.spec import Spec, remembers
 from vidrestore.engine.clock import Clock
-from vidrestore.engine.job import RESTORING, OpenFilm, encode_settings
+from vidrestore.engine.film import OpenFilm
+from vidrestore.engine.flags import encode_settings
+from vidrestore.engine.job import RESTORING
 from vidrestore.engine.masks import Masks
 from vidrestore.engine.record import Record
 from vidrestore.errors import RunError

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from vidrestore.batch.spec import Spec, remembers
 from vidrestore.batch.store import Segment
-from vidrestore.engine.job import OpenFilm, opened
+from vidrestore.engine.film import OpenFilm, opened
 from vidrestore.errors import InputMediaError
 from vidrestore.notes import Notes
 

@@ -10,7 +10,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final
 
 from vidrestore.config import RunConfig, resolve
-from vidrestore.engine.job import network_threads, weight_hashes
+from vidrestore.engine.staging import network_threads, weight_hashes
 from vidrestore.errors import InputAccessError, UsageError
 from vidrestore.media.encoding import default_threads
 from vidrestore.version import __version__

@@ -5,38 +5,33 @@ from __future__ import annotations
 import os
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
-from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from vidrestore.engine.fallback import FAULTS, check_fallback, check_fits, fall_back, told, with_fallback
+from vidrestore.engine.film import OpenFilm, compared, opened, silent
+from vidrestore.engine.flags import encode_settings, read_settings
 from vidrestore.engine.masks import MasksBeside, masks_into
 from vidrestore.engine.parts import Part, check_split, note_parts, parts_of, told_of
 from vidrestore.engine.record import NOTICE, Record, comment, write_json
-from vidrestore.engine.stamping import check_preserve, stamp
-from vidrestore.errors import ClosedPipe, OutputError, UsageError, VidrestoreError, did_you_mean
-from vidrestore.media.comparing import Compared
-from vidrestore.media.encoding import EncodeSettings
-from vidrestore.media.filtering import Filtered, check
+from vidrestore.engine.staging import stages_of
+from vidrestore.engine.stamping import check_preserve
+from vidrestore.errors import ClosedPipe, OutputError, UsageError, VidrestoreError
 from vidrestore.media.opening import address_scheme, stem_of
-from vidrestore.media.reader import ReadSettings
 from vidrestore.media.tracks import default_suffix
 from vidrestore.notes import Notes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Generator, Iterator
 
     from vidrestore.config import RunConfig
     from vidrestore.engine.clock import Clock
-    from vidrestore.engine.pipeline import Stages
-    from vidrestore.hooks import Restorer
     from vidrestore.media.comparing import How
     from vidrestore.media.reader import Source
     from vidrestore.media.writer import Sink
     from vidrestore.types import Frame, Window
 
 _LONGEST_NAME = 250  # bytes, without the record's ending
-SETTINGS_OF_ENCODER = ("c:v", "vcodec", "pix_fmt", "r", "f", "c:a", "acodec")  # those that are no encoder options
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +117,7 @@ def _in_parts(job: Job, work: Work, notes: Notes) -> list[Job]:
     if job.part is not None or job.config.settings.on_change != "split":
         return [job]
     check_split(job.config, job.source, job.target)
-    with opened(job.source, job.config, Notes(_silent)) as film:
+    with opened(job.source, job.config, Notes(silent)) as film:
         target = target_of(job, film.source)
     assert target is not None
     if job.skip_existing and target.exists():
@@ -134,7 +129,7 @@ def _in_parts(job: Job, work: Work, notes: Notes) -> list[Job]:
     jobs = [replace(job, part=part) for part in parts]
     passing = FAULTS if job.config.settings.fallback_encoder is not None else ()
     for one in jobs:  # what would be refused of any is refused before the first frame
-        with suppress(*passing), _both_ends(one, work, Record(job.source, "", job.config), Notes(_silent)):
+        with suppress(*passing), _both_ends(one, work, Record(job.source, "", job.config), Notes(silent)):
             pass
     return jobs
 
@@ -180,8 +175,8 @@ def _both_ends(
     with ExitStack() as stack:
         film = stack.enter_context(opened(job.source, job.config, notes, stretch))
         if job.compare:
-            again = stack.enter_context(opened(job.source, job.config, Notes(_silent), stretch))
-            film = _compared(film, again, job.compare)
+            again = stack.enter_context(opened(job.source, job.config, Notes(silent), stretch))
+            film = compared(film, again, job.compare)
         source = film.source
         target = target_of(job, source)
         record.target = "-" if target is None else str(target)
@@ -221,70 +216,6 @@ def finished_frames(source: str, config: RunConfig, notes: Notes) -> Iterator[Fr
             frames.close()
         if film.read.failure is not None:
             raise film.read.failure
-
-
-@dataclass(frozen=True, slots=True)
-class OpenFilm:
-    """An opened film between its filters."""
-
-    read: Source
-    source: Any  # behind the filters that work on decoded frames
-    finished: Any  # as the encoder sees it: behind those that work on finished frames, too
-
-    def through(self, frame: Frame | None) -> Iterable[Frame]:
-        """What becomes of a finished frame, or of what filters hold at the end (None)."""
-        if self.finished is not self.source:
-            return self.finished.through(frame)  # type: ignore[no-any-return]
-        return () if frame is None else (frame,)
-
-
-@dataclass(frozen=True, slots=True)
-class _ComparedFilm(OpenFilm):
-    """A film whose frames come out beside those of its source."""
-
-    inner: OpenFilm
-    pairs: Iterator[Frame]  # of the source, behind the same filters
-
-    def through(self, frame: Frame | None) -> Iterable[Frame]:
-        return self.finished.pictures(self.inner.through(frame), self.pairs)  # type: ignore[no-any-return]
-
-
-def _compared(film: OpenFilm, again: OpenFilm, how: How) -> OpenFilm:
-    def frames() -> Iterator[Frame]:
-        for frame in again.source.frames():
-            yield from again.through(frame)
-        yield from again.through(None)
-
-    return _ComparedFilm(film.read, film.source, Compared(film.finished, how), film, frames())
-
-
-def _silent(_line: str) -> None:
-    """The second reading of a film says nothing that the first has not said."""
-
-
-@contextmanager
-def opened(source: str, config: RunConfig, notes: Notes, settings: ReadSettings | None = None) -> Iterator[OpenFilm]:
-    """A film with the filters of the chain; ``settings`` say what is read of it, where the configuration does not."""
-    check((*config.before, *config.after))
-    decoder = config.step("decode").make()
-    with decoder.open(source, notes, settings=settings or read_settings(config)) as read:
-        behind: Any = Filtered(read, config.before, notes) if config.before else read
-        _suggest(config, behind, notes)
-        yield OpenFilm(read, behind, Filtered(behind, config.after, notes) if config.after else behind)
-
-
-def _suggest(config: RunConfig, source: Any, notes: Notes) -> None:
-    """Faces in woven fields are combs: say what to do about it."""
-    from vidrestore.engine.fields import top_first
-
-    if not source.info.layout.interlaced or config.step("detect").make().side == 0:
-        return
-    if top_first(config, source.info) is None:
-        what = "the film is interlaced, faces are restored as their two fields lie woven; add av.bwdif before detect"
-        notes.warn("interlaced", source.info.path, what)
-    else:
-        what = "the film is interlaced, faces are restored field by field"
-        notes.warn("fields", source.info.path, what, quiet=True)
 
 
 def _carry_out(
@@ -338,122 +269,6 @@ def _frames(
 RESTORING = Work("restored", NOTICE, "synthesised=faces", _frames)
 PREVIEWING = replace(RESTORING, suffix="preview")  # its name is not the finished film's
 COMPARING = replace(RESTORING, suffix="compare")
-
-
-def stages_of(config: RunConfig, record: Record) -> Stages:
-    """All plugins of the chain, made and opened; their weights go into the record."""
-    import torch
-
-    from vidrestore.engine.gate import Gate
-    from vidrestore.engine.pipeline import Stages, device_of
-    from vidrestore.engine.restore import Plugins
-
-    s = config.settings
-    device = device_of(s.device)
-    threads = s.threads or network_threads()
-    torch.set_num_threads(threads)
-    blend: Any = config.step("blend").options
-    auto = blend.strength == "auto"  # a fixed strength needs nobody to say how damaged a face is
-    gate: Any = config.step("gate").options
-    asked = [*(["assess"] if auto else []), *(["embed"] if gate.mode != "off" else [])]
-    used = ("detect", "track", "align", "restore", "smooth", "blend", *asked)
-    plugins = {stage: config.step(stage).make() for stage in used}
-    _check_latents(config, plugins["restore"])
-    for stage in ("detect", "restore", *asked):
-        plugins[stage].open(device)
-    record.device = f"{device} {torch.cuda.get_device_name(device)}" if device.type == "cuda" else str(device)
-    record.torch_threads = threads
-    record.weights = weight_hashes(plugins.values())
-    restore = config.step("restore")
-    return Stages(
-        detector=plugins["detect"],
-        tracker=plugins["track"],
-        align=plugins["align"],
-        restore=Plugins(
-            plugins["restore"], plugins["smooth"], plugins["blend"], plugins["assess"] if auto else blend.strength,
-            getattr(restore.options, "seed", s.seed), device,
-            blend.grain, Gate(gate, plugins["embed"]) if "embed" in plugins else None,
-        ),
-        window=s.window,
-        batch=s.batch,
-        prefetch=s.prefetch_mb << 20,
-        torch_threads=threads,
-    )  # fmt: skip
-
-
-def _check_latents(config: RunConfig, restorer: Restorer) -> None:
-    """Refuse a smoother that is told of latents that nobody yields."""
-    from vidrestore.engine.latents import CROP, OUTPUT
-
-    known = (CROP, *restorer.latents, OUTPUT)
-    for name in (getattr(config.step("smooth").options, "latents", None) or "").split("+"):
-        if name and name not in known:
-            made_by = f"restore={config.step('restore').plugin}"
-            what = f"{made_by} yields no latent '{name}'{did_you_mean(name, known) or ';'} have: {' '.join(known)}"
-            raise UsageError(f"smooth={config.step('smooth').plugin}", what)
-
-
-def network_threads() -> int:
-    """CPU threads of the networks: half the cores, the others decode and encode."""
-    return max(1, (os.cpu_count() or 1) // 2)
-
-
-def weight_hashes(plugins: Any) -> dict[str, str]:
-    """Name -> SHA-256 of every weights file in use."""
-    from vidrestore.weights.store import file_hash, weights_path
-
-    names = sorted({name for plugin in plugins for name in getattr(plugin, "weights", ())})
-    return {name: file_hash(weights_path(name)) for name in names}
-
-
-def read_settings(config: RunConfig) -> ReadSettings:
-    s = config.settings
-    rate = config.encoder.get("r")
-    return ReadSettings(
-        start=s.start,
-        end=s.end,
-        video_stream=s.video_stream,
-        rate=_rate(rate) if rate is not None else None,
-        assume_color=s.assume_color,
-        field_order=s.field_order,
-        strict=s.strict,
-        keep_going=s.keep_going,
-        network=s.allow_network,
-        playlists=s.allow_playlists,
-    )
-
-
-def encode_settings(config: RunConfig, tags: Mapping[str, str], *, piped: bool, named: bool) -> EncodeSettings:
-    """What the flags ask of the output.
-
-    Into a pipe goes FFV1 in Matroska: nothing is lost on the way. Where the user has not ``named`` the output, sound
-    that no container holds becomes FLAC; where he has, it is an error that says what to do.
-    """
-    given = dict(config.encoder)
-    lossless = "ffv1" if piped and given.get("f", "matroska") in ("matroska", "mkv", "nut") else None
-    return EncodeSettings(
-        codec=given.get("c:v") or given.get("vcodec") or lossless,
-        options={k: v for k, v in given.items() if k not in SETTINGS_OF_ENCODER},
-        pix_fmt=given.get("pix_fmt"),
-        format=given.get("f"),
-        audio_codec=given.get("c:a") or given.get("acodec"),
-        audio_fallback=None if named else "flac",
-        threads=config.settings.encoder_threads,
-        pad_even=config.settings.pad_even,
-        drop_alpha=config.settings.drop_alpha,
-        tags={**tags, **stamp(config)},
-        preserve=config.settings.preserve,
-    )
-
-
-def _rate(text: str) -> Fraction:
-    try:
-        rate = Fraction(text)
-    except (ValueError, ZeroDivisionError):
-        rate = Fraction(0)
-    if rate <= 0:
-        raise UsageError("-r", f"'{text}' is no frame rate", "write a number or a fraction, e.g. -r 30000/1001")
-    return rate
 
 
 def target_of(job: Job, source: Source) -> Path | None:

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from vidrestore.engine.analyse import look
-from vidrestore.engine.job import Job, opened, run, target_of
+from vidrestore.engine.film import opened
+from vidrestore.engine.job import Job, run, target_of
 from vidrestore.engine.pipeline import device_of
 from vidrestore.engine.sampling import sampled
 from vidrestore.errors import OutputError, UsageError

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from vidrestore import registry
-from vidrestore.engine.job import read_settings
+from vidrestore.engine.flags import read_settings
 from vidrestore.errors import InputMediaError, ResourceError
 from vidrestore.hooks import Sampler
 from vidrestore.media.sampling import pictures_at

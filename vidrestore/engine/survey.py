@@ -11,7 +11,8 @@ import numpy as np
 from vidrestore.engine.analyse import detect, place
 from vidrestore.engine.clock import Clock
 from vidrestore.engine.fields import split, top_first
-from vidrestore.engine.job import Progress, opened
+from vidrestore.engine.film import opened
+from vidrestore.engine.job import Progress
 from vidrestore.engine.pipeline import device_of
 from vidrestore.engine.restore import crop_of
 from vidrestore.engine.scenes import shots, windows

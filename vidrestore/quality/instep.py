@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from vidrestore.engine.analyse import detect, place
-from vidrestore.engine.job import read_settings
+from vidrestore.engine.flags import read_settings
 from vidrestore.engine.pipeline import device_of
 from vidrestore.engine.restore import stored_to_crop
 from vidrestore.engine.scenes import shots, windows
