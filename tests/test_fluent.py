@@ -112,8 +112,8 @@ def test_the_name_alone_imports_nothing_heavy() -> None:
 
 def test_nor_does_a_film_that_nobody_looks_at(film: Path, tmp_path: Path) -> None:
     code = (
-        "import vidrestore as vr, sys; film = vr.input(sys.argv[1]).filter('detect', 'none').filter('restore', 'none'); "
-        "film.output(sys.argv[2]).run(); print('torch' in sys.modules)"
+        "import vidrestore as vr, sys; film = vr.input(sys.argv[1]).filter('detect', 'none'); "
+        "film.filter('restore', 'none').output(sys.argv[2]).run(); print('torch' in sys.modules)"
     )
     command = [sys.executable, "-c", code, str(film), str(tmp_path / "out.mkv")]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
