@@ -33,14 +33,14 @@ def reason(error: BaseException) -> str:
 
 
 def libav_lines(step: Callable[[], Any]) -> list[str]:
-    """Run a step that failed once more and give what libav says about it, most severe lines only."""
+    """Run a step that failed once more and give what libav says about it: the most severe messages, a line each."""
     before, skip = av.logging.get_level(), av.logging.get_skip_repeated()
     av.logging.set_level(av.logging.ERROR)
     av.logging.set_skip_repeated(False)
     try:
         with av.logging.Capture() as lines, suppress(*AV_ERRORS):
             step()
-        return [text.strip() for level, _, text in lines if level <= av.logging.ERROR and text.strip()]
+        return [" ".join(text.split()) for level, _, text in lines if level <= av.logging.ERROR and text.strip()]
     finally:
         av.logging.set_level(before)
         av.logging.set_skip_repeated(skip)
