@@ -85,7 +85,7 @@ def inside(arguments: list[str]) -> None:
                 heap = asked()
                 looks.append((heap.uordblks + heap.hblkhd) // 1024)
                 time.sleep(0.05)
-            os.write(2, f'{{"in_use": {min(looks)}}}\n'.encode())
+            os.write(2, f'\n{{"in_use": {min(looks)}}}\n'.encode())  # the other thread may not have ended its line
 
     Thread(target=tell, daemon=True).start()
     from vidrestore.cli import main
@@ -108,7 +108,7 @@ class Told:
                 told = json.loads(line)
                 self.frames = told.get("frames", self.frames)
                 self.in_use = told.get("in_use", self.in_use)
-            else:
+            elif line.strip():
                 self.last = line.strip()
 
 
