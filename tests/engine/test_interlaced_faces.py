@@ -169,7 +169,7 @@ def test_a_face_counts_once_a_frame() -> None:
     for frame, window in run(woven(30, cuts=(14,)), stages()):
         record.see(frame, window)
     assert record.frames_out == 30 and record.faces == 30
-    assert [shot["first_frame"] for shot in record.shots] == [0, 14]
+    assert [shot.first_frame for shot in record.shots.values()] == [0, 14]
     first, second = record.tracks.values()
     assert (first.first_frame, first.last_frame, second.first_frame, second.last_frame) == (0, 13, 14, 29)
     assert first.frames + second.frames == record.frames_changed

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from vidrestore.engine.record import HeldBack, Record, TrackRecord, Unaltered, around
+from vidrestore.engine.record import HeldBack, Record, Shot, TrackRecord, Unaltered, around
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -21,7 +21,7 @@ def page_of(record: Record, notes: Notes, begin: int, next_track: int) -> dict[s
         "frames_out": record.frames_out - begin,
         "frames_changed": record.frames_changed,
         "faces": record.faces,
-        "shots": record.shots,
+        "shots": [asdict(shot) for shot in record.shots.values()],
         "tracks": [asdict(track) for track in record.tracks.values()],
         "unaltered": [asdict(track) for track in record.unaltered.values()],
         "strengths": asdict(record.strengths),
@@ -47,8 +47,8 @@ def put_together(record: Record, notes: Notes, pages: Iterable[tuple[bool, dict[
         next_track = offset + page["next_track"]
         for name in _SUMS:
             setattr(record, name, getattr(record, name) + page[name])
-        known = {shot["shot"] for shot in record.shots}
-        record.shots += [shot for shot in page["shots"] if shot["shot"] not in known]
+        for shot in page["shots"]:
+            record.shots.setdefault(shot["shot"], Shot(**shot))
         for row in page["tracks"]:
             _enter(record, _track(row, offset))
         for row in page["unaltered"]:

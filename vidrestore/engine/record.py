@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import vidrestore
 from vidrestore.engine.course import Course
 from vidrestore.engine.gate import CAUSES
+from vidrestore.engine.roll import Roll
 from vidrestore.errors import Stopped, VidrestoreError, exit_code_of, printable
 
 if TYPE_CHECKING:
@@ -73,6 +74,15 @@ class Unaltered(_Followed):
 
 
 @dataclass(slots=True)
+class Shot:
+    """Where it begins."""
+
+    shot: int
+    first_frame: int
+    first_pts: int
+
+
+@dataclass(slots=True)
 class HeldBack:
     """A stretch of frames in which the gate asked for less than all of a face's change."""
 
@@ -114,9 +124,9 @@ class Record:
     weights: Mapping[str, str] = field(default_factory=dict)
     input: dict[str, Any] = field(default_factory=dict)
     output: dict[str, Any] = field(default_factory=dict)
-    shots: list[dict[str, int]] = field(default_factory=list)
-    tracks: dict[int, TrackRecord] = field(default_factory=dict)
-    unaltered: dict[int, Unaltered] = field(default_factory=dict)
+    shots: Roll[Shot] = field(default_factory=Roll)
+    tracks: Roll[TrackRecord] = field(default_factory=Roll)
+    unaltered: Roll[Unaltered] = field(default_factory=Roll)
     strengths: Strengths = field(default_factory=Strengths)
     course: Course = field(default_factory=Course)
     masks: dict[str, Any] | None = None  # the film of masks beside the output, where that was asked
@@ -127,6 +137,7 @@ class Record:
     torch_threads: int = 0  # CPU threads of the networks; the encoder's are in ``output``
     faces: int = 0
     notice: str = NOTICE
+    _shot: int = -1  # the one that was seen last
     degrade: dict[str, Any] | None = None  # what damaged the film, where that was asked
     parts: list[dict[str, Any]] = field(default_factory=list)  # of a film that was split, this one the first
     fallback: dict[str, Any] | None = None  # the encoder that failed before this one took over, and why
@@ -137,8 +148,11 @@ class Record:
             self.frames_out += 1
             return
         row = self.frames_out - window.frames[0].index
-        if not self.shots or self.shots[-1]["shot"] != window.scene.number:
-            self.shots.append({"shot": window.scene.number, "first_frame": frame.index, "first_pts": frame.pts})
+        if self._shot != window.scene.number:
+            self._shot = window.scene.number
+            for roll in (self.shots, self.tracks, self.unaltered):  # no track goes on behind a cut
+                roll.close()
+            self.shots.setdefault(self._shot, Shot(self._shot, frame.index, frame.pts))
         if row == 0 and window.strengths is not None:
             self.strengths.see(window.strengths)
         self.frames_out += 1
@@ -226,7 +240,7 @@ class Record:
             **({"degrade": self.degrade} if self.degrade else {}),
             **({"parts": self.parts} if self.parts else {}),
             **({"fallback": self.fallback} if self.fallback else {}),
-            "shots": self.shots,
+            "shots": [asdict(s) for s in self.shots.values()],
             "tracks": [_rounded(asdict(t)) for t in self.tracks.values()],
             "unaltered": [asdict(t) for t in self.unaltered.values()],
             "course": self.course.as_dict(),
