@@ -118,7 +118,7 @@ def test_frames_are_what_their_fields_give_woven(top_first: bool) -> None:
         dataclasses.replace(picture, field=None)
         for picture, _ in split(iter([(f, i == 0) for i, f in enumerate(frames)]), top_first)
     ]
-    apart = run(pictures, stages(None, window=32))
+    apart = run(pictures, stages(None, window=16))
     together = run(frames, stages(top_first, window=16))
     assert [f.index for f, _ in together] == list(range(30)) and [f.pts for f, _ in together] == [f.pts for f in frames]
     changed = 0

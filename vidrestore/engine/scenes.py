@@ -37,7 +37,7 @@ def shots(frames: Iterable[Frame], cuts: frozenset[int] | None = None) -> Iterat
 def windows(flagged: Iterable[tuple[Frame, bool]], size: int) -> Iterator[Window]:
     """Windows of ``size`` frames, counted from each shot's start, the last of a shot shorter.
 
-    Pictures of single fields come in the windows of their frames, and their shots begin where the frames do.
+    Of pictures of single fields as many come together, both of a frame always; their shots begin where the frames do.
     """
     scene: Scene | None = None
     held: list[Frame] = []
@@ -59,7 +59,7 @@ def _length(size: int, held: list[Frame]) -> int:
     if not held:
         return size
     length = window_length(size, held[0].nbytes)
-    return length if held[0].field is None else 2 * length
+    return length if held[0].field is None or length % 2 == 0 else 2 * length
 
 
 def window_length(size: int, nbytes: int) -> int:
