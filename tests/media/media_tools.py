@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from collections.abc import Iterator
@@ -13,7 +14,9 @@ from typing import Any
 import av
 import imageio_ffmpeg
 import numpy as np
+import pytest
 
+from vidrestore import cli
 from vidrestore.media.encoding import EncodeSettings
 from vidrestore.media.planes import editable
 from vidrestore.media.probe import MediaInfo
@@ -159,6 +162,19 @@ def stamps(path: Path, index: int) -> list[Fraction]:
 
 
 MS = Fraction(1, 1000)  # Matroska counts in these: every stamp is rounded to one, shifts too
+
+
+def refused(good: Path, arguments: list[str], capfd: pytest.CaptureFixture[str]) -> str:
+    """What is said of a command that must not begin (SOURCE -o TARGET ..., code 2), beside good.mp4 and a FIFO in the
+    current folder: one line, and nothing is left but a record."""
+    Path("good.mp4").write_bytes(good.read_bytes())
+    os.mkfifo("fifo")
+    assert cli.run(arguments) == 2
+    said = capfd.readouterr()
+    assert said.out == "" and len(said.err.splitlines()) == 1
+    assert {p.name for p in Path.cwd().iterdir()} <= {"good.mp4", "fifo", f"{arguments[2]}.json"}
+    return said.err
+
 
 _FAILING = """
 import av

@@ -30,8 +30,12 @@ def top_first(config: RunConfig, info: MediaInfo) -> bool | None:
     return info.interlaced_as if apart else None
 
 
-def split(flagged: Iterable[tuple[Frame, bool]], top_first: bool) -> Iterator[tuple[Frame, bool]]:
-    """Frames, each with whether a shot begins at it -> two pictures of each, likewise. None looks across a cut."""
+def split(flagged: Iterable[tuple[Frame, bool]], top_first: bool | None) -> Iterator[tuple[Frame, bool]]:
+    """Frames, each with whether a shot begins at it -> two pictures of each, likewise; as they are where ``top_first``
+    is None. No picture looks across a cut."""
+    if top_first is None:
+        yield from flagged
+        return
     bob = Bob(top_first)
     begin = False  # whether the next picture is a shot's first
     for frame, begins in flagged:

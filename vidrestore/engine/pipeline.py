@@ -63,7 +63,7 @@ def restored(
 
     def analysed() -> Iterator[Window]:
         known = cuts if stages.detector.side else frozenset[int]()  # without faces nothing ends at a cut
-        cut = windows(_apart(shots(clock_frames(frames, clock), known), stages), stages.window)
+        cut = windows(split(shots(clock_frames(frames, clock), known), stages.top_first), stages.window)
         found = detect(cut, stages.detector, device, clock)
         return place(found, stages.tracker, stages.align, stages.detector.every, notes, clock)
 
@@ -104,7 +104,7 @@ def part(
     shot's end. The result is the same as if the shot were worked at once.
     """
     begin = state.position if state else 0
-    flagged = _apart(((f, i == 0) for i, f in enumerate(frames)), stages)
+    flagged = split(((f, i == 0) for i, f in enumerate(frames)), stages.top_first)
     cut = (_moved(w, scene, begin) for w in windows(flagged, stages.window))
     end = None if stop is None else stop if stages.top_first is None else 2 * stop
     device, resume = stages.restore.device, state.analysis if state else None
@@ -119,10 +119,6 @@ def part(
         if ends:
             return after
     return None
-
-
-def _apart(flagged: Iterable[tuple[Frame, bool]], stages: Stages) -> Iterable[tuple[Frame, bool]]:
-    return flagged if stages.top_first is None else split(flagged, stages.top_first)
 
 
 def _moved(window: Window, scene: Scene, begin: int) -> Window:

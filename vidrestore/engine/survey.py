@@ -74,8 +74,7 @@ def survey(source: str, config: RunConfig, notes: Notes, tell: Callable[[Progres
     count = 0
     with opened(source, config, notes) as film:
         first = top_first(config, film.source.info)
-        flagged = shots(film.source.frames())
-        cut = windows(flagged if first is None else split(flagged, first), config.settings.window)
+        cut = windows(split(shots(film.source.frames()), first), config.settings.window)
         looked = detect(cut, detector, device, clock)
         for window in place(looked, config.step("track").make(), align, detector.every, notes, clock):
             _enter(window, found)
